@@ -1,0 +1,3 @@
+"""Transformer: train, evaluate and use encoder-decoder translation models."""
+
+__version__ = "0.1.0"
