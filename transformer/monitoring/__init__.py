@@ -1,0 +1,1 @@
+"""Those who watch a training run: terminal, plain files, TensorBoard, pictures, a page."""
