@@ -1,0 +1,1 @@
+"""Searches over a model that steps, and the translator that feeds them lines."""

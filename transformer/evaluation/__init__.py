@@ -1,0 +1,1 @@
+"""Strings in, numbers out: metrics with signatures, intervals, significance, reports."""
