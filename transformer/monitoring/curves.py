@@ -1,11 +1,20 @@
 """The run as one picture: loss, perplexity, BLEU and learning rate over the epochs, drawn anew after each."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformer.monitoring.figure import COLOURS, INK, dress, new_figure, to_png
+from transformer.monitoring.figure import (
+    COLOURS,
+    INK,
+    dress,
+    families,
+    mark_best,
+    new_figure,
+    plot_line,
+    to_png,
+    use_log_scale,
+)
 from transformer.monitoring.record import read_epochs
 from transformer.monitoring.replace import replace
 from transformer.training.observer import EpochEnd, Observer, RunStart
@@ -41,13 +50,17 @@ class Curves(Observer):
 
 
 def draw_curves(epochs: Sequence[EpochEnd], title: str) -> "Figure":
-    """Return a figure of four panels, 10 by 6.4 inches: loss, perplexity, BLEU (or accuracy without BLEU), rate.
+    """Return a figure of four panels, 10 by 6.6 inches: loss, perplexity, BLEU (or accuracy without BLEU), rate.
 
-    The training loss is label-smoothed and the validation loss is not, so only the perplexities, both unsmoothed, can
-    be compared; the legend says so.
+    A dotted line stands at the best epoch. The training loss is label-smoothed and the validation loss is not, so only
+    the perplexities, both unsmoothed, can be compared; the legend says so.
     """
-    figure = new_figure(10, 6.4)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
+    best = max((e.epoch for e in epochs if e.best), default=None)
+    figure = new_figure(10, 6.6)
+    heading = title if best is None else f"{title}, best after epoch {best}"
+    figure.suptitle(
+        heading, x=0.015, ha="left", fontsize=15, fontweight="bold", color=INK, parse_math=False, family=families(title)
+    )
     (loss, perplexity), (quality, rate) = figure.subplots(2, 2)
     xs = [e.epoch for e in epochs]
 
@@ -63,11 +76,14 @@ def draw_curves(epochs: Sequence[EpochEnd], title: str) -> "Figure":
     _draw_quality(quality, epochs)
 
     dress(rate, "Learning rate", "epoch")
-    plot_line(rate, xs, [e.learning_rate for e in epochs], COLOURS[3], "learning rate")
-    rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    plot_line(rate, xs, [e.learning_rate for e in epochs], COLOURS[3], "")
+    rate.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     rate.set_ylim(bottom=0)
 
-    for axes in (loss, perplexity, quality):
+    for axes in (loss, perplexity, quality, rate):
+        axes.set_xlim(0, max([2, *xs]) * 1.03)
+        if best is not None:
+            axes.axvline(best, color="#999999", linewidth=1, linestyle=":", zorder=0)
         if axes.get_legend_handles_labels()[1]:
             axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     return figure
@@ -82,41 +98,5 @@ def _draw_quality(axes: "Axes", epochs: Sequence[EpochEnd]) -> None:
         return
     dress(axes, "BLEU, validation", "epoch")
     plot_line(axes, [x for x, _ in scored], [y for _, y in scored], COLOURS[2], "")
-    x, best = max(scored, key=lambda point: point[1])
-    axes.plot([x], [best], "o", color=COLOURS[2], markersize=7, markeredgecolor="white", zorder=4)
-    axes.annotate(
-        f"{best:.2f}",
-        (x, best),
-        (0, 8),
-        textcoords="offset points",
-        ha="center",
-        fontsize=10,
-        fontweight="bold",
-        color=INK,
-    )
-    axes.margins(y=0.15)
-
-
-def plot_line(axes: "Axes", xs: Sequence[float], ys: Sequence[float], colour: str, label: str) -> None:
-    """Draw one curve; few points get dots so that a first epoch is not an empty panel. NaN leaves a gap."""
-    few = len(xs) <= 12
-    axes.plot(
-        xs,
-        [y if math.isfinite(y) else math.nan for y in ys],
-        color=colour,
-        linewidth=2,
-        label=label or "_",
-        marker="o" if few else "",
-        markersize=4,
-        solid_capstyle="round",
-    )
-
-
-def use_log_scale(axes: "Axes") -> None:
-    """Put y on a log scale with plain numbers as labels: perplexity falls by powers of ten in the first epochs."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    mark_best(axes, *max(scored, key=lambda point: point[1]), COLOURS[2])
+    axes.set_ylim(0, max(1.0, 1.15 * max(y for _, y in scored)))
