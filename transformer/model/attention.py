@@ -1,0 +1,208 @@
+"""Multi-head attention: project, score, hide, normalise, mix. A fused and an explicit path give the same numbers."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transformer.model.dropout import Dropout
+from transformer.model.masks import causal as causal_mask
+from transformer.model.normalizer import Normalizer, Soft
+from transformer.model.position.base import Position
+from transformer.model.score import ScaledDot, Score
+
+ScoreFactory = Callable[..., Score]
+NormalizerFactory = Callable[[], Normalizer]
+
+
+def split_heads(x: Tensor, n_heads: int) -> Tensor:
+    """(batch, length, n_heads * d_head) -> (batch, n_heads, length, d_head)."""
+    batch, length, width = x.shape
+    return x.view(batch, length, n_heads, width // n_heads).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(batch, n_heads, length, d_head) -> (batch, length, n_heads * d_head)."""
+    batch, n_heads, length, d_head = x.shape
+    return x.transpose(1, 2).reshape(batch, length, n_heads * d_head)
+
+
+def hide(scores: Tensor, visible: Tensor | None) -> Tensor:
+    """Sets scores to -inf where `visible` (bool, broadcastable, True = may be looked at) is False."""
+    return scores if visible is None else scores.masked_fill(~visible, float("-inf"))
+
+
+class Mix(nn.Module):
+    """softmax(q k' / sqrt(d_head)) v and its relatives: everything in attention but the projections.
+
+    Args:
+        n_heads: number of heads.
+        d_head: width of a head.
+        dropout: probability of dropping an attention weight.
+        score: makes the scoring function, called with n_heads and d_head.
+        normalizer: makes the normalizer.
+
+    Attributes:
+        fused: use torch's fused kernel where it computes the same (ScaledDot scores, Soft weights).
+        recorded: a list that receives the weights of each call, float (batch, n_heads, query_len, key_len), or None.
+            Recording takes the explicit path.
+    """
+
+    def __init__(
+        self,
+        n_heads: int,
+        d_head: int,
+        dropout: float,
+        score: ScoreFactory = ScaledDot,
+        normalizer: NormalizerFactory = Soft,
+    ) -> None:
+        super().__init__()
+        self.score = score(n_heads=n_heads, d_head=d_head)
+        self.normalizer = normalizer()
+        self.dropout = Dropout(dropout)
+        self.fused = True
+        self.recorded: list[Tensor] | None = None
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        visible: Tensor | None = None,
+        causal: bool = False,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """Mixes the values by how well their keys fit the queries.
+
+        Args:
+            q: float (batch, n_heads, query_len, d_head).
+            k: float (batch, n_heads, key_len, d_head).
+            v: float (batch, n_heads, key_len, d_head).
+            visible: bool, broadcastable to (batch, n_heads, query_len, key_len), True = may be looked at; None = all.
+            causal: hide keys behind the query's own position as well (query_len = key_len).
+            bias: float, broadcastable to the scores, added to them before hiding.
+
+        Returns:
+            float (batch, n_heads, query_len, d_head); zeros for a query that sees nothing.
+        """
+        plain = type(self.score) is ScaledDot and type(self.normalizer) is Soft
+        if self.fused and plain and self.recorded is None:
+            return self._fused(q, k, v, visible, causal, bias)
+        if causal:
+            triangle = causal_mask(q.size(-2), q.device)
+            visible = triangle if visible is None else visible & triangle
+        scores = self.score(q, k)
+        if bias is not None:
+            scores = scores + bias
+        weights = self.normalizer(hide(scores, visible))
+        if self.recorded is not None:
+            self.recorded.append(weights.detach())
+        return self.dropout(weights) @ v
+
+    def _fused(
+        self, q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, causal: bool, bias: Tensor | None
+    ) -> Tensor:
+        p = self.dropout.p if self.training else 0.0
+        if causal and (visible is not None or bias is not None):
+            triangle = causal_mask(q.size(-2), q.device)
+            visible, causal = (triangle if visible is None else visible & triangle), False
+        mask = visible
+        if bias is not None:
+            mask = bias.to(q.dtype) if visible is None else hide(bias.to(q.dtype), visible)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, is_causal=causal)
+        if visible is not None:
+            # torch does not promise what a fully masked row gives; here it gives zeros, in the gradient too.
+            mixed = mixed.masked_fill(~visible.any(dim=-1, keepdim=True), 0.0)
+        return mixed
+
+
+class SelfAttention(nn.Module):
+    """Attention of a sequence to itself (global, or causal in the decoder); q, k and v come out of one projection.
+
+    Args:
+        d_model: width of the sequence; divisible by n_heads.
+        n_heads: number of heads.
+        mix: scoring, normalising and mixing.
+        position: how the positions enter (rotations and biases; additive embeddings entered before the first layer).
+    """
+
+    def __init__(self, d_model: int, n_heads: int, mix: Mix, position: Position) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.mix, self.position = mix, position
+
+    def project(self, x: Tensor, offset: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v of x (batch, length, d_model), each (batch, n_heads, length, d_head); positions count from offset."""
+        batch, length, _ = x.shape
+        q, k, v = self.qkv(x).view(batch, length, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.position.rotate(q, offset), self.position.rotate(k, offset), v
+
+    def forward(self, x: Tensor, visible: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Attends.
+
+        Args:
+            x: float (batch, length, d_model).
+            visible: bool, broadcastable to (batch, n_heads, length, length), True = may be looked at; None = all.
+            causal: hide the future as well.
+
+        Returns:
+            float (batch, length, d_model).
+        """
+        q, k, v = self.project(x)
+        bias = self.position.bias(x.size(1), x.size(1), x.device)
+        return self.out(merge_heads(self.mix(q, k, v, visible, causal, bias)))
+
+
+class CrossAttention(nn.Module):
+    """Attention of one sequence to another of its own length: the decoder's queries, the memory's keys and values.
+
+    Args:
+        d_model: width of both sequences; divisible by n_heads.
+        n_heads: number of heads.
+        mix: scoring, normalising and mixing.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, mix: Mix) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model)
+        self.key_value = nn.Linear(d_model, 2 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.mix = mix
+
+    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """k, v of memory (batch, src_len, d_model), each (batch, n_heads, src_len, d_head)."""
+        batch, length, _ = memory.shape
+        k, v = self.key_value(memory).view(batch, length, 2, self.n_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        return k, v
+
+    def attend(self, x: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+        """Attends to a memory that is projected already; x is (batch, tgt_len, d_model), so is what comes back."""
+        return self.out(merge_heads(self.mix(split_heads(self.query(x), self.n_heads), k, v, visible)))
+
+    def forward(self, x: Tensor, memory: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Attends.
+
+        Args:
+            x: float (batch, tgt_len, d_model), gives the queries.
+            memory: float (batch, src_len, d_model), gives keys and values.
+            visible: bool, broadcastable to (batch, n_heads, tgt_len, src_len), True = may be looked at; None = all.
+
+        Returns:
+            float (batch, tgt_len, d_model).
+        """
+        k, v = self.project_memory(memory)
+        return self.attend(x, k, v, visible)
+
+
+def xavier_by_part(linear: nn.Linear, n_parts: int) -> None:
+    """Glorot-uniform initialisation of merged projections, each part as if it stood alone; biases to zero."""
+    width = linear.weight.size(0) // n_parts
+    bound = math.sqrt(6.0 / (width + linear.weight.size(1)))
+    with torch.no_grad():
+        linear.weight.uniform_(-bound, bound)
+        linear.bias.zero_()

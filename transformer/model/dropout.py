@@ -1,0 +1,77 @@
+"""Dropout whose random numbers are drawn in bulk: four decisions from each 64-bit draw."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_LEVELS = 1 << 16
+
+
+def keep_mask(n: int, p: float) -> Tensor:
+    """Independent decisions to keep, each with probability 1 - p rounded to 1/65536.
+
+    Each 64-bit number of torch's CPU generator is split into four 16-bit ones: a quarter of the draws of
+    `torch.nn.functional.dropout`, from the same generator, so that its saved state reproduces them.
+
+    Args:
+        n: how many.
+        p: probability of dropping, 0 <= p < 1.
+
+    Returns:
+        bool (n,), True = keep.
+    """
+    draws = torch.empty((n + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)  # the full 64-bit range
+    return draws.view(torch.int16)[:n] >= round(p * _LEVELS) - (_LEVELS >> 1)
+
+
+class _BulkDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, p: float) -> Tensor:  # type: ignore[no-untyped-def, override]
+        keep = keep_mask(x.numel(), p).view(x.shape)
+        ctx.scale = 1.0 / (1.0 - round(p * _LEVELS) / _LEVELS)
+        ctx.save_for_backward(keep)
+        return (x * keep).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+        (keep,) = ctx.saved_tensors
+        return (grad * keep).mul_(ctx.scale), None
+
+
+def dropout(x: Tensor, p: float, bulk: bool) -> Tensor:
+    """Zeroes each element with probability p and scales the rest by 1 / (1 - p) (Srivastava et al., 2014).
+
+    Args:
+        x: float, any shape.
+        p: probability of dropping, 0 <= p < 1.
+        bulk: draw in bulk; only on a CPU, elsewhere torch's own dropout is used.
+    """
+    if p == 0.0:
+        return x
+    if bulk and x.device.type == "cpu" and p * _LEVELS >= 0.5:
+        return _BulkDropout.apply(x, p)
+    return F.dropout(x, p, training=True)
+
+
+class Dropout(nn.Module):
+    """Dropout as a module; the identity in evaluation mode.
+
+    Args:
+        p: probability of dropping, 0 <= p < 1.
+    """
+
+    bulk: bool = True
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0.0 <= p < 1.0:
+            raise ValueError(f"a dropout rate must be at least 0 and below 1, not {p}")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as x."""
+        return dropout(x, self.p, self.bulk) if self.training else x
+
+    def extra_repr(self) -> str:
+        """Shown in the printed model."""
+        return f"p={self.p}"

@@ -1,0 +1,37 @@
+"""From token ids to vectors."""
+
+import math
+
+from torch import Tensor, nn
+
+from transformer.model.dropout import Dropout
+from transformer.model.position.base import Position
+from transformer.special import PAD
+
+
+class Embedding(nn.Module):
+    """E[id] * sqrt(d_model) + position, then dropout (Vaswani et al., 2017, sections 3.4 and 5.4).
+
+    Args:
+        tokens: the table, shared when embeddings are tied.
+        position: how positions enter.
+        dropout: probability of dropping an element of the sum.
+    """
+
+    def __init__(self, tokens: nn.Embedding, position: Position, dropout: float) -> None:
+        super().__init__()
+        self.tokens, self.position = tokens, position
+        self.scale = math.sqrt(tokens.embedding_dim)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, ids: Tensor, offset: int = 0) -> Tensor:
+        """ids: long (batch, length), the first at position `offset`. Returns float (batch, length, d_model)."""
+        return self.dropout(self.position.embed(self.tokens(ids) * self.scale, offset))
+
+
+def token_table(vocab_size: int, d_model: int) -> nn.Embedding:
+    """An embedding table, normal with standard deviation d_model^-0.5, the padding row zero and never updated."""
+    table = nn.Embedding(vocab_size, d_model, padding_idx=PAD)
+    nn.init.normal_(table.weight, std=d_model**-0.5)
+    nn.init.zeros_(table.weight[PAD])
+    return table

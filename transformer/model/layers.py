@@ -1,0 +1,156 @@
+"""Encoder and decoder layers, and the one class that decides between pre- and post-norm."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from transformer.model.attention import CrossAttention, Mix, NormalizerFactory, ScoreFactory, SelfAttention
+from transformer.model.cache import DecoderState, LayerCache
+from transformer.model.dropout import Dropout
+from transformer.model.feedforward import FeedForward
+from transformer.model.normalizer import Soft
+from transformer.model.position.base import Position
+from transformer.model.score import ScaledDot
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """What all layers of a model have in common.
+
+    Attributes:
+        d_model: width of the sequences; divisible by n_heads.
+        n_heads: attention heads.
+        d_ff: width inside the feed-forward network.
+        norm: "pre" (x + f(norm(x))) or "post" (norm(x + f(x)), as in the paper).
+        activation: of the feed-forward network: relu, gelu or silu.
+        dropout: of each sub-layer's output, before it is added (0-1).
+        attention_dropout: of attention weights (0-1).
+        activation_dropout: behind the feed-forward activation (0-1).
+        score: makes the scoring function from n_heads and d_head.
+        normalizer: makes the normalizer of scores.
+    """
+
+    d_model: int
+    n_heads: int
+    d_ff: int
+    norm: str
+    activation: str
+    dropout: float
+    attention_dropout: float
+    activation_dropout: float
+    score: ScoreFactory = ScaledDot
+    normalizer: NormalizerFactory = Soft
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.n_heads:
+            raise ValueError(f"d_model ({self.d_model}) must be divisible by n_heads ({self.n_heads})")
+        if self.norm not in ("pre", "post"):
+            raise ValueError(f"norm must be pre or post, not {self.norm}")
+
+    def mix(self) -> Mix:
+        """A fresh Mix of this shape."""
+        d_head = self.d_model // self.n_heads
+        return Mix(self.n_heads, d_head, self.attention_dropout, self.score, self.normalizer)
+
+    def feed_forward(self) -> FeedForward:
+        """A fresh feed-forward network of this shape."""
+        return FeedForward(self.d_model, self.d_ff, self.activation, self.activation_dropout)
+
+    def residual(self) -> "Residual":
+        """A fresh residual connection of this shape."""
+        return Residual(self.d_model, self.dropout, self.norm == "pre")
+
+
+class Residual(nn.Module):
+    """A residual connection with its layer norm: post-norm(x + dropout(f(x))) or x + dropout(f(pre-norm(x))).
+
+    Args:
+        d_model: width.
+        dropout: probability of dropping an element of f's output.
+        pre: pre-norm, else post-norm.
+    """
+
+    def __init__(self, d_model: int, dropout: float, pre: bool) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.dropout = Dropout(dropout)
+        self.pre = pre
+
+    def forward(self, x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
+        """x: float (..., d_model); f maps that shape to itself."""
+        if self.pre:
+            return x + self.dropout(f(self.norm(x)))
+        return self.norm(x + self.dropout(f(x)))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then the feed-forward network, each inside a residual connection."""
+
+    def __init__(self, shape: LayerShape, position: Position) -> None:
+        super().__init__()
+        self.self_attention = SelfAttention(shape.d_model, shape.n_heads, shape.mix(), position)
+        self.feed_forward = shape.feed_forward()
+        self.residuals = nn.ModuleList(shape.residual() for _ in range(2))
+
+    def forward(self, x: Tensor, visible: Tensor | None) -> Tensor:
+        """x: float (batch, src_len, d_model), visible: bool (batch, 1, 1, src_len) or None. Returns x's shape."""
+        x = self.residuals[0](x, lambda y: self.self_attention(y, visible))
+        return self.residuals[1](x, self.feed_forward)
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the memory, the feed-forward network, each inside a residual connection."""
+
+    def __init__(self, shape: LayerShape, position: Position) -> None:
+        super().__init__()
+        self.self_attention = SelfAttention(shape.d_model, shape.n_heads, shape.mix(), position)
+        self.cross_attention = CrossAttention(shape.d_model, shape.n_heads, shape.mix())
+        self.feed_forward = shape.feed_forward()
+        self.residuals = nn.ModuleList(shape.residual() for _ in range(3))
+
+    def forward(self, x: Tensor, memory: Tensor, visible: Tensor | None, memory_visible: Tensor | None) -> Tensor:
+        """All positions at once.
+
+        Args:
+            x: float (batch, tgt_len, d_model).
+            memory: float (batch, src_len, d_model).
+            visible: bool (batch, 1, 1, tgt_len), False = padding, or None; the future is hidden anyway.
+            memory_visible: bool (batch, 1, 1, src_len), False = padding, or None.
+
+        Returns:
+            float (batch, tgt_len, d_model).
+        """
+        x = self.residuals[0](x, lambda y: self.self_attention(y, visible, causal=True))
+        x = self.residuals[1](x, lambda y: self.cross_attention(y, memory, memory_visible))
+        return self.residuals[2](x, self.feed_forward)
+
+    def step(self, x: Tensor, cache: LayerCache, state: DecoderState, visible: Tensor | None) -> Tensor:
+        """One position of every hypothesis, the earlier ones out of the cache.
+
+        Args:
+            x: float (n_sentences, width, d_model).
+            cache: this layer's keys and values; gains those of x.
+            state: the search's state.
+            visible: bool, `state.visible()`.
+
+        Returns:
+            float (n_sentences, width, d_model).
+        """
+        x = self.residuals[0](x, lambda y: self._self_step(y, cache, state, visible))
+        k, v = cache.memory_key, cache.memory_value
+        x = self.residuals[1](x, lambda y: self.cross_attention.attend(y, k, v, state.memory_visible))
+        return self.residuals[2](x, self.feed_forward)
+
+    def _self_step(self, x: Tensor, cache: LayerCache, state: DecoderState, visible: Tensor | None) -> Tensor:
+        attention, length = self.self_attention, state.length
+        n_sentences, width, d_model = x.shape
+        # All slots stand at the same position, so each is projected as a sequence of its own, one long.
+        rows = attention.project(x.reshape(n_sentences * width, 1, d_model), offset=length)
+        q, k, v = (r.view(n_sentences, width, attention.n_heads, -1).transpose(1, 2) for r in rows)
+        keys, values = cache.append(k, v, length)
+        bias = attention.position.bias(1, length + 1, x.device, offset=length)
+        if bias is not None:
+            bias = bias.repeat_interleave(width, dim=-1)
+        mixed = attention.mix(q, keys, values, visible, bias=bias)
+        return attention.out(mixed.transpose(1, 2).reshape(n_sentences, width, d_model))
