@@ -1,5 +1,6 @@
 """The run as one picture: loss, perplexity, BLEU and learning rate over the epochs, drawn anew after each."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,7 +91,7 @@ def draw_curves(epochs: Sequence[EpochEnd], title: str) -> "Figure":
 
 
 def _draw_quality(axes: "Axes", epochs: Sequence[EpochEnd]) -> None:
-    scored = [(e.epoch, e.bleu) for e in epochs if e.bleu is not None]
+    scored = [(e.epoch, e.bleu) for e in epochs if e.bleu is not None and math.isfinite(e.bleu)]
     if not scored:
         dress(axes, "Token accuracy, %", "epoch")
         plot_line(axes, [e.epoch for e in epochs], [e.train_accuracy for e in epochs], TRAIN, "train")
