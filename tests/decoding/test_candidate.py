@@ -1,0 +1,97 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transformer.decoding.candidate import best_candidates, log_probs_at, top_tokens
+from transformer.error import UserError
+from transformer.special import BOS, EOS, PAD
+
+
+def by_full_sort(logits, k):
+    values, ids = logits.sort(dim=1, descending=True, stable=True)
+    return values[:, :k], ids[:, :k]
+
+
+@given(st.integers(1, 5), st.sampled_from([3, 64, 65, 400, 1000, 1024]), st.integers(1, 9), st.integers(0, 10**6))
+@settings(max_examples=60)
+def test_top_tokens_of_distinct_logits(n_rows, vocab_size, k, seed):
+    logits = torch.randn(n_rows, vocab_size, generator=torch.Generator().manual_seed(seed))
+    values, ids = top_tokens(logits, k)
+    expected_values, expected_ids = by_full_sort(logits, k)
+    assert torch.equal(values, expected_values)
+    assert torch.equal(ids, expected_ids)
+    assert ids.shape == (n_rows, min(k, vocab_size))
+
+
+@given(st.sampled_from([5, 400, 1000, 1003]), st.integers(1, 6), st.integers(1, 4), st.integers(0, 10**6))
+@settings(max_examples=60)
+def test_of_equal_logits_the_lower_id_comes_first(vocab_size, k, n_levels, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randint(n_levels, (4, vocab_size), generator=generator).float()
+    logits[torch.rand(logits.shape, generator=generator) < 0.3] = float("-inf")
+    values, ids = top_tokens(logits, k)
+    expected_values, expected_ids = by_full_sort(logits, k)
+    assert torch.equal(values, expected_values)
+    assert torch.equal(ids, expected_ids)
+
+
+@pytest.mark.parametrize("vocab_size", [7, 1000, 2**18 + 1])
+def test_log_probs_are_those_of_log_softmax(vocab_size):
+    generator = torch.Generator().manual_seed(1)
+    logits = 5 * torch.randn(3, vocab_size, generator=generator)
+    ids = torch.randint(vocab_size, (3, 4), generator=generator)
+    assert torch.equal(log_probs_at(logits, ids), logits.log_softmax(-1).gather(1, ids))
+
+
+def test_log_probs_of_many_rows_in_chunks():
+    logits = torch.randn(1000, 1000, generator=torch.Generator().manual_seed(2))
+    ids = torch.arange(1000).unsqueeze(1)
+    assert torch.equal(log_probs_at(logits, ids), logits.log_softmax(-1).gather(1, ids))
+
+
+def test_half_precision_logits_are_normalised_in_single_precision():
+    logits = torch.randn(2, 50, generator=torch.Generator().manual_seed(3)).bfloat16()
+    ids = torch.tensor([[4], [5]])
+    got = log_probs_at(logits, ids)
+    assert got.dtype == torch.float32
+    assert torch.equal(got, logits.float().log_softmax(-1).gather(1, ids))
+
+
+def test_candidates_subtract_the_whole_vocabulary_and_leave_the_logits_alone():
+    logits = torch.randn(2, 3, 700, generator=torch.Generator().manual_seed(4))
+    logits[:, :, PAD] = 9.0
+    logits[:, :, BOS] = 10.0
+    before = logits.clone()
+    tokens, log_probs = best_candidates(logits, 4, torch.tensor([False, False]))
+    assert torch.equal(logits, before)
+    assert tokens.shape == log_probs.shape == (2, 3, 4)
+    assert not ((tokens == PAD) | (tokens == BOS)).any()
+    assert torch.equal(log_probs, before.log_softmax(-1).gather(2, tokens))
+    allowed = before.clone()
+    allowed[:, :, [PAD, BOS]] = float("-inf")
+    assert torch.equal(tokens, allowed.topk(4).indices)
+
+
+def test_a_sentence_that_must_end_has_only_eos():
+    logits = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(5))
+    tokens, log_probs = best_candidates(logits, 4, torch.tensor([False, True]))
+    assert (tokens[1, :, 0] == EOS).all()
+    assert torch.equal(log_probs[1, :, 0], logits.log_softmax(-1)[1, :, EOS])
+    assert (log_probs[1, :, 1:] == float("-inf")).all()
+    assert (log_probs[0] > float("-inf")).all()
+
+
+def test_impossible_tokens_stay_impossible():
+    logits = torch.full((1, 1, 8), float("-inf"))
+    logits[0, 0, 5] = 1.0
+    tokens, log_probs = best_candidates(logits, 3, torch.tensor([False]))
+    assert tokens[0, 0, 0] == 5
+    assert log_probs[0, 0].tolist() == [0.0, float("-inf"), float("-inf")]
+
+
+def test_not_a_number_is_refused():
+    logits = torch.zeros(1, 2, 8)
+    logits[0, 1, 3] = float("nan")
+    with pytest.raises(UserError, match="NaN"):
+        best_candidates(logits, 3, torch.tensor([False]))

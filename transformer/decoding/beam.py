@@ -1,0 +1,129 @@
+"""Beam search."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transformer.decoding.candidate import DEAD, best_candidates
+from transformer.decoding.history import Finished, History
+from transformer.decoding.penalty import LengthPenalty
+from transformer.decoding.search import Hypothesis, Search, StepModel
+from transformer.error import UserError
+from transformer.special import BOS, EOS
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one step chose, for k sentences.
+
+    parents, tokens: long (k, width), the living hypotheses: slot of the parent and new token.
+    log_probs: (k, width), best first, -inf for a slot in which nothing lives.
+    ended_parents, ended_log_probs: (k, n), hypotheses that took EOS, -inf where there is none.
+    """
+
+    parents: Tensor
+    tokens: Tensor
+    log_probs: Tensor
+    ended_parents: Tensor
+    ended_log_probs: Tensor
+
+
+def choose(logits: Tensor, log_probs: Tensor, must_end: Tensor) -> Choice:
+    """Extend the living hypotheses by one token.
+
+    logits: (k, width, vocab_size). log_probs: (k, width), -inf for a dead slot. must_end: bool (k,).
+
+    Of all continuations the best `width` that do not end live on; one that ends counts if it is among the best `width`
+    of all. Equal log-probabilities: the lower slot first, then the lower token id.
+    """
+    width = logits.size(1)
+    # A hypothesis gives at most its best `width` tokens to the living, and EOS besides.
+    tokens, token_log_probs = best_candidates(logits, width + 1, must_end)
+    n_tokens = tokens.size(2)
+    totals, order = (log_probs.unsqueeze(-1) + token_log_probs).flatten(1).sort(dim=1, descending=True, stable=True)
+    parents, tokens = order // n_tokens, tokens.flatten(1).gather(1, order)
+    ends = tokens == EOS
+    living = ends.long().argsort(dim=1, stable=True)[:, :width]
+    return Choice(
+        parents=parents.gather(1, living),
+        tokens=tokens.gather(1, living),
+        log_probs=totals.masked_fill(ends, DEAD).gather(1, living),
+        ended_parents=parents[:, :width],
+        ended_log_probs=totals[:, :width].masked_fill(~ends[:, :width], DEAD),
+    )
+
+
+class Beam(Search):
+    """Beam search: at every step the `beam_size` likeliest unfinished hypotheses live on.
+
+    Args:
+        beam_size: living hypotheses a sentence; 1 with early_stopping is greedy search.
+        n_best: translations returned a sentence, at most beam_size.
+        penalty: makes the scores that ended hypotheses are ranked by.
+        early_stopping: True stops a sentence once beam_size hypotheses have ended, as most toolkits do. False stops
+            it only when no living hypothesis can still beat the worst of the n_best kept ones, whatever tokens follow
+            up to the maximum length: the result is that of never stopping.
+
+    Raises UserError for a beam_size or n_best that is impossible.
+    """
+
+    def __init__(self, beam_size: int, n_best: int, penalty: LengthPenalty, early_stopping: bool) -> None:
+        if beam_size < 1:
+            raise UserError(f"beam_size must be at least 1, not {beam_size}")
+        if not 1 <= n_best <= beam_size:
+            raise UserError(f"n_best ({n_best}) must be at least 1 and at most beam_size ({beam_size})")
+        self.beam_size = beam_size
+        self.n_best = n_best
+        self.penalty = penalty
+        self.early_stopping = early_stopping
+
+    @property
+    def width(self) -> int:
+        """The beam size."""
+        return self.beam_size
+
+    def search(
+        self, model: StepModel, src: Tensor, src_key_padding_mask: Tensor, max_lengths: Tensor
+    ) -> list[list[Hypothesis]]:
+        """Search the n_best translations of each sentence, see `Search.search`.
+
+        A sentence has fewer only where the vocabulary and the maximum length do not allow as many.
+        """
+        n_sentences, width, device = src.size(0), self.beam_size, src.device
+        capacity = int(max_lengths.max())
+        state = model.start(src, src_key_padding_mask, width=width, capacity=capacity)
+        history = History(n_sentences, width, capacity, device)
+        finished = Finished(n_sentences, self.n_best, device)
+        # Sentences that are done leave the batch: row r below belongs to sentence sentences[r].
+        sentences, limits = torch.arange(n_sentences, device=device), max_lengths.to(device)
+        ids = torch.full((n_sentences, width), BOS, device=device)
+        # All slots hold the same empty hypothesis, so only the first may live.
+        log_probs = torch.full((n_sentences, width), DEAD, device=device)
+        log_probs[:, 0] = 0.0
+        for step in range(capacity):
+            choice = choose(model.step(ids, state), log_probs, limits == step + 1)
+            history.record(step, sentences, choice.parents, choice.tokens)
+            finished.add(step, sentences, choice.ended_parents, choice.ended_log_probs, self.penalty)
+            going = self._going(step, choice.log_probs[:, 0], limits, finished, sentences).nonzero().flatten()
+            if going.numel() == 0:
+                break
+            ids, log_probs, parents = choice.tokens, choice.log_probs, choice.parents
+            if going.numel() < sentences.numel():
+                state.keep(going)
+                sentences, limits = sentences[going], limits[going]
+                ids, log_probs, parents = ids[going], log_probs[going], parents[going]
+            state.reorder(parents)
+        return finished.hypotheses(history)
+
+    def _going(
+        self, step: int, best_log_probs: Tensor, limits: Tensor, finished: Finished, sentences: Tensor
+    ) -> Tensor:
+        """Return which sentences to search on, bool (k,); best_log_probs: (k,), of their best living hypotheses."""
+        if self.early_stopping:
+            wanted = finished.counts[sentences] < self.beam_size
+        else:
+            shortest = torch.full_like(limits, step + 2)
+            best = self.penalty.best_attainable(best_log_probs, shortest, limits)
+            wanted = best > finished.worst(sentences)
+        return wanted & (best_log_probs > DEAD) & (limits > step + 1)

@@ -1,0 +1,77 @@
+"""What a search needs of a model, and what it gives back."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+class DecoderState(Protocol):
+    """What a model remembers of `width` hypotheses for each of `n_sentences` sentences, all `length` tokens long."""
+
+    @property
+    def n_sentences(self) -> int:
+        """Sentences still searched."""
+
+    @property
+    def width(self) -> int:
+        """Hypotheses a sentence."""
+
+    @property
+    def length(self) -> int:
+        """Tokens fed so far, BOS counted."""
+
+    def reorder(self, parents: Tensor) -> None:
+        """Let hypothesis j of each sentence go on from the history of parents[:, j], long (n_sentences, width)."""
+
+    def keep(self, sentences: Tensor) -> None:
+        """Drop all sentences but these, long (k,), in this order."""
+
+
+class StepModel(Protocol):
+    """A model that decodes token by token; the state is whatever its `start` returned."""
+
+    def start(self, src: Tensor, src_key_padding_mask: Tensor, width: int, capacity: int) -> DecoderState:
+        """Encode src, long (n_sentences, src_len), mask bool of that shape, True = padding, for `capacity` steps."""
+
+    def step(self, ids: Tensor, state: Any) -> Tensor:
+        """Feed ids, long (n_sentences, width); return a fresh tensor of logits, float (n_sentences, width, vocab_size).
+
+        BOS is fed first, to every slot.
+        """
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One translation of a sentence.
+
+    ids: token ids without BOS and EOS. log_prob: sum of the model's log-probabilities, EOS included.
+    score: the number that hypotheses are ranked by.
+    """
+
+    ids: list[int]
+    log_prob: float
+    score: float
+
+
+class Search(ABC):
+    """A way to find translations; it keeps no state between calls."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Hypotheses a sentence that the model steps at once, for reckoning memory."""
+
+    @abstractmethod
+    def search(
+        self, model: StepModel, src: Tensor, src_key_padding_mask: Tensor, max_lengths: Tensor
+    ) -> list[list[Hypothesis]]:
+        """Search translations for a batch.
+
+        src: long (n_sentences, src_len). src_key_padding_mask: bool (n_sentences, src_len), True = padding.
+        max_lengths: long (n_sentences,), at least 1: most tokens of each translation, EOS included. A hypothesis that
+        reaches its limit ends there: its last token is EOS, whatever the model says.
+
+        Returns, for each sentence in order, its hypotheses, best first. PAD and BOS never occur in them.
+        """
