@@ -1,0 +1,1 @@
+"""Text to ids to batches: corpora, tokenizers, stores, batching, loading."""

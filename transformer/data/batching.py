@@ -1,0 +1,186 @@
+"""Which pairs go together into a batch: pure functions of lengths, token budget, seed, epoch, rank and world size."""
+
+import random
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from transformer.error import UserError
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # torchtext 0.6 is older than some of what it imports
+    import torchtext.data
+
+
+class Batching(ABC):
+    """Plans an epoch under a token budget, padding counted.
+
+    A batch of n pairs satisfies n * (longest source + 1) <= max_tokens and n * (longest target + 1) <= max_tokens, the
+    + 1 being EOS or BOS. A pair that is longer than the budget by itself is not dropped: it forms a batch of its own.
+    """
+
+    def __init__(self, max_tokens: int) -> None:
+        """Takes the budget of a batch, in tokens of one side.
+
+        Raises:
+            UserError: the budget is below 2, which holds no token and its EOS.
+        """
+        if max_tokens < 2:
+            raise UserError(f"batching.max_tokens={max_tokens} must be at least 2, one token and its end of sentence")
+        self.max_tokens = max_tokens
+
+    @abstractmethod
+    def plan(self, src_lengths: np.ndarray, tgt_lengths: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch, for all ranks together.
+
+        Args:
+            src_lengths: (pairs,) integers; tokens without EOS.
+            tgt_lengths: (pairs,) integers.
+            seed: of the run, at least 0.
+            epoch: counted as the caller likes, at least 0.
+
+        Returns:
+            Arrays of int64 indices of pairs; every pair is in exactly one. The same for the same arguments.
+        """
+
+
+class Bucket(Batching):
+    """Pairs of like lengths go together; which ones, and in which order the batches come, differs from epoch to epoch.
+
+    Pairs are sorted by their longer side, then by how much longer the target is than the source, with ties broken at
+    random; the second key runs up and down by turns, so that neighbours across a step of the first key are alike too.
+    The first batch is cut short at random, which moves all borders.
+    """
+
+    def plan(self, src_lengths: np.ndarray, tgt_lengths: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
+        """See Batching.plan."""
+        rng = np.random.default_rng([seed, epoch])
+        order, longest = _by_length(src_lengths, tgt_lengths, rng)
+        batches = _cut(order, longest, self.max_tokens, rng)
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class Sorted(Batching):
+    """Pairs of like lengths go together, shortest first, in the same order always; for validation."""
+
+    def plan(self, src_lengths: np.ndarray, tgt_lengths: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
+        """See Batching.plan; seed and epoch change nothing."""
+        order, longest = _by_length(src_lengths, tgt_lengths, None)
+        return _cut(order, longest, self.max_tokens, None)
+
+
+class Pool(Batching):
+    """The teaching code's way: torchtext's pool.
+
+    The shuffled pairs are taken in pools of 100 budgets, each pool is sorted and cut into batches, and its batches are
+    shuffled. Pads more than Bucket and plans far slower.
+    """
+
+    def plan(self, src_lengths: np.ndarray, tgt_lengths: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
+        """See Batching.plan."""
+        rng = random.Random(f"{seed} {epoch}")  # not the global generator, which torchtext would take by itself
+        src, tgt = src_lengths.tolist(), tgt_lengths.tolist()
+
+        def shuffled(items: Sequence) -> list:
+            return rng.sample(items, len(items))
+
+        batches = torchtext.data.pool(
+            shuffled(range(len(src))),
+            self.max_tokens,
+            key=lambda i: (src[i], tgt[i]),
+            batch_size_fn=_padded_tokens(src, tgt),
+            random_shuffler=shuffled,
+            shuffle=True,
+            sort_within_batch=True,
+        )
+        return [np.asarray(batch, dtype=np.int64) for batch in batches if batch]  # torchtext opens some with nothing
+
+
+def _padded_tokens(src: Sequence[int], tgt: Sequence[int]) -> Callable[[int, int, int], int]:
+    """torchtext's batch_size_fn: tokens of the longer side once pair `new` makes the batch `count` pairs large."""
+    longest = 0
+
+    def size(new: int, count: int, so_far: int) -> int:
+        nonlocal longest
+        longest = max(0 if count == 1 else longest, src[new] + 1, tgt[new] + 1)
+        return count * longest
+
+    return size
+
+
+def _by_length(
+    src_lengths: np.ndarray, tgt_lengths: np.ndarray, rng: np.random.Generator | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices sorted as Bucket says (ties without rng: by index), and the longer sides + 1 in that order."""
+    longest = np.maximum(src_lengths, tgt_lengths).astype(np.int64) + 1
+    if not len(longest):
+        return np.zeros(0, dtype=np.int64), longest
+    span = int(longest.max())
+    difference = tgt_lengths.astype(np.int64) - src_lengths  # -span < difference < span
+    turn = int(rng.integers(2)) if rng else 0
+    difference[longest % 2 == turn] *= -1
+    key = longest * (2 * span) + (difference + span)
+    if rng:
+        ties = 2**62 // (2 * span * (span + 1))
+        key = key * ties + rng.integers(ties, size=len(key))
+    order = np.argsort(key, kind="stable")  # stable: the same on every processor
+    return order, longest[order]
+
+
+def _cut(order: np.ndarray, longest: np.ndarray, max_tokens: int, rng: np.random.Generator | None) -> list[np.ndarray]:
+    """Cuts sorted pairs into the largest batches within the budget; with rng the first one is cut short."""
+    batches = []
+    counts = np.arange(1, min(max_tokens, len(order)) + 1)
+    start = 0
+    while start < len(order):
+        most = max_tokens // int(longest[start])
+        ahead = longest[start : start + most]
+        n = max(1, int(np.searchsorted(ahead * counts[: len(ahead)], max_tokens, side="right")))
+        if rng and start == 0:
+            n = int(rng.integers(1, n + 1))
+        batches.append(order[start : start + n])
+        start += n
+    return batches
+
+
+def shard(batches: Sequence[np.ndarray], rank: int, world_size: int) -> list[np.ndarray]:
+    """One rank's share: every rank gets equally many batches, and every pair goes to exactly one rank.
+
+    Step s of rank r is batch s * world_size + r. If the batches cannot be divided evenly, the largest are halved until
+    they can; if there are no two pairs left to separate, the last ranks get an empty array in the last step, and must
+    still take part in it.
+
+    Args:
+        batches: the plan for all ranks.
+        rank: 0 .. world_size - 1.
+        world_size: number of ranks.
+    """
+    even = list(batches)
+    sizes = [len(batch) for batch in even]
+    for _ in range(-len(even) % world_size):
+        largest = int(np.argmax(sizes))
+        half = (sizes[largest] + 1) // 2
+        if sizes[largest] < 2:
+            even.append(np.zeros(0, dtype=np.int64))
+            sizes.append(0)
+            continue
+        even[largest : largest + 1] = [even[largest][:half], even[largest][half:]]
+        sizes[largest : largest + 1] = [half, sizes[largest] - half]
+    return even[rank::world_size]
+
+
+def padding_efficiency(batches: Sequence[np.ndarray], src_lengths: np.ndarray, tgt_lengths: np.ndarray) -> float:
+    """The share of source and target positions that are not padding, EOS counted, 0-100 (100 for no batches)."""
+    sizes = np.asarray([len(batch) for batch in batches if len(batch)], dtype=np.int64)
+    if not len(sizes):
+        return 100.0
+    order = np.concatenate(list(batches))
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    real = padded = 0
+    for lengths in (src_lengths, tgt_lengths):
+        tokens = lengths[order].astype(np.int64) + 1
+        real += int(tokens.sum())
+        padded += int((np.maximum.reduceat(tokens, starts) * sizes).sum())
+    return 100.0 * real / padded
