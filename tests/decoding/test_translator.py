@@ -1,0 +1,205 @@
+import itertools
+import logging
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from transformer.decoding.beam import Beam
+from transformer.decoding.greedy import Greedy
+from transformer.decoding.penalty import Wu
+from transformer.decoding.search import Hypothesis, Search
+from transformer.decoding.translator import Translator, batches, evaluating, padded
+from transformer.error import UserError
+from transformer.special import EOS, PAD
+
+WORDS = ["<pad>", "<unk>", "<s>", "</s>", "a", "b", "c", "d", "e"]
+
+
+class Words:
+    """A tokenizer of single letters."""
+
+    vocab_size = len(WORDS)
+    lowercase = False
+
+    def encode_lines(self, lines):
+        assert all(line.strip() for line in lines)
+        return [[WORDS.index(word) for word in line.split() if word != "?"] for line in lines]
+
+    def decode(self, ids):
+        return " ".join(WORDS[i] for i in ids)
+
+    def tokens(self, ids):
+        return [WORDS[i] for i in ids]
+
+
+class Pair:
+    src = tgt = Words()
+    joint = True
+
+
+class Echo(Search):
+    """Gives the source back, cut to the maximum length, and notes what it was given."""
+
+    def __init__(self, width=1):
+        self._width = width
+        self.batches = []
+        self.max_lengths = []
+
+    @property
+    def width(self):
+        return self._width
+
+    def search(self, model, src, src_key_padding_mask, max_lengths):
+        assert torch.is_inference_mode_enabled()
+        assert torch.equal(src_key_padding_mask, src == PAD)
+        assert src.shape[0] == max_lengths.shape[0]
+        self.batches.append(src.tolist())
+        self.max_lengths.append(max_lengths.tolist())
+        rows = [[i for i in row if i != PAD] for row in src.tolist()]
+        assert all(row[-1] == EOS for row in rows)
+        return [
+            [Hypothesis(row[:-1][: limit - 1], -float(len(row)), -1.0)]
+            for row, limit in zip(rows, max_lengths.tolist(), strict=True)
+        ]
+
+
+class Model(nn.Module):
+    def __init__(self, max_len=None):
+        super().__init__()
+        self.inner = nn.Dropout()
+        self.max_len = max_len
+
+
+def make(search, max_tokens=64, ratio=1.0, offset=1, model=None, buffer_lines=4096):
+    return Translator(model or Model(), Pair(), search, max_tokens, ratio, offset, "cpu", buffer_lines)
+
+
+lines_of_words = st.lists(st.lists(st.sampled_from("abcde"), max_size=9).map(" ".join), max_size=30)
+
+
+@given(lines_of_words, st.integers(1, 7), st.integers(1, 40), st.integers(1, 4))
+@settings(deadline=None)
+def test_every_line_gets_its_own_translation_in_order(lines, buffer_lines, max_tokens, width):
+    translator = make(Echo(width), max_tokens=max_tokens, buffer_lines=buffer_lines)
+    assert [best.text for [best] in translator.translate(lines)] == lines
+
+
+@given(lines_of_words, st.integers(1, 40), st.integers(1, 4))
+@settings(deadline=None)
+def test_batches_keep_to_the_limit_and_leave_out_blank_lines(lines, max_tokens, width):
+    search = Echo(width)
+    list(make(search, max_tokens=max_tokens).translate(lines))
+    for batch in search.batches:
+        assert len(batch) == 1 or len(batch) * len(batch[0]) * width <= max_tokens
+    assert sum(map(len, search.batches)) == sum(1 for line in lines if line)
+
+
+def test_sentences_of_similar_length_go_together():
+    search = Echo()
+    lines = ["a", "a b c d e", "b", "b c d e a", "c"]
+    list(make(search, max_tokens=12).translate(lines))
+    assert [[len(row) for row in batch] for batch in search.batches] == [[6, 6], [2, 2, 2]]
+
+
+def test_a_blank_line_has_one_empty_translation():
+    translations = list(make(Echo()).translate(["a", "", "  \t ", "?", "b"]))
+    assert [[t.text for t in best] for best in translations] == [["a"], [""], [""], [""], ["b"]]
+    assert translations[1][0].tokens == []
+    assert translations[1][0].log_prob == 0.0
+
+
+def test_a_translation_carries_its_tokens_and_numbers():
+    [[best]] = make(Echo()).translate(["a b"])
+    assert (best.text, best.tokens, best.log_prob, best.score) == ("a b", ["a", "b"], -3.0, -1.0)
+
+
+def test_lines_are_taken_a_buffer_at_a_time():
+    taken = []
+
+    def endless():
+        for i in itertools.count():
+            taken.append(i)
+            yield "a b"
+
+    stream = make(Echo(), buffer_lines=5).translate(endless())
+    first = list(itertools.islice(stream, 5))
+    assert len(first) == 5
+    assert len(taken) == 5
+    next(stream)
+    assert len(taken) == 10
+
+
+def test_maximum_lengths_follow_the_source():
+    search = Echo()
+    list(make(search, ratio=1.5, offset=3).translate(["a b c", "a"]))
+    assert search.max_lengths == [[7, 4]]
+
+
+def test_a_source_beyond_the_model_is_cut_with_a_warning_that_names_the_line(caplog):
+    search = Echo()
+    translator = make(search, model=Model(max_len=4), offset=10, buffer_lines=2)
+    with caplog.at_level(logging.WARNING):
+        translations = list(translator.translate(["a", "b", "a b c", "a b c d e"]))
+    assert [best.text for [best] in translations] == ["a", "b", "a b c", "a b c"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "line 4 has 6 source tokens with EOS, but the model takes 4: only its beginning is translated"
+    ]
+    assert search.max_lengths == [[4, 4], [4, 4]]
+
+
+def test_the_mode_of_every_part_is_restored_even_between_lines():
+    model = Model()
+    model.inner.eval()
+    seen = []
+
+    class Watching(Echo):
+        def search(self, model, *rest):
+            seen.append((model.training, model.inner.training))
+            return super().search(model, *rest)
+
+    for _ in make(Watching(), model=model, buffer_lines=1).translate(["a", "b"]):
+        assert (model.training, model.inner.training) == (True, False)
+        assert not torch.is_inference_mode_enabled()
+    assert seen == [(False, False)] * 2
+
+
+def test_the_mode_is_restored_after_an_error():
+    model = Model()
+    with pytest.raises(ZeroDivisionError), evaluating(model):
+        raise ZeroDivisionError
+    assert model.training
+
+
+def test_n_best_from_a_real_search(scripted_model, make_script):
+    model = scripted_model(make_script(len(WORDS), 5))
+    translator = make(Beam(4, 3, Wu(1.0), early_stopping=True), model=model, offset=5)
+    for best in translator.translate(["a b c", "b"]):
+        assert len(best) == 3
+        assert [t.score for t in best] == sorted((t.score for t in best), reverse=True)
+        assert len({t.text for t in best}) == 3
+
+
+def test_the_same_in_one_batch_and_one_by_one(scripted_model, make_script):
+    model = scripted_model(make_script(len(WORDS), 6))
+    lines = ["a b c", "b", "", "e d c b a", "c a"]
+    together = list(make(Greedy(), max_tokens=1000, offset=4, model=model).translate(lines))
+    alone = list(make(Greedy(), max_tokens=1, offset=4, model=model).translate(lines))
+    assert together == alone
+
+
+def test_batches_of_nothing():
+    assert list(batches([], 10)) == []
+    assert list(batches([1, 1], 10)) == []
+
+
+def test_padded():
+    assert padded([[5, 6], [7]]).tolist() == [[5, 6], [7, PAD]]
+
+
+@pytest.mark.parametrize(("setting", "value"), [("max_tokens", 0), ("ratio", -0.5), ("offset", 0), ("buffer_lines", 0)])
+def test_impossible_settings_are_refused(setting, value):
+    with pytest.raises(UserError, match=str(value)):
+        make(Greedy(), **{setting: value})

@@ -1,0 +1,169 @@
+"""Lines in, translations out: streaming, in order, in batches of similar length."""
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from transformer.data.tokenizer.base import TokenizerPair
+from transformer.decoding.search import Hypothesis, Search, StepModel
+from transformer.error import UserError
+from transformer.special import EOS, PAD
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One translation of a line.
+
+    text: plain, detokenised. tokens: its pieces. log_prob: sum of log-probabilities, EOS included.
+    score: what the n-best list is ranked by.
+    """
+
+    text: str
+    tokens: list[str]
+    log_prob: float
+    score: float
+
+
+NOTHING = Translation("", [], 0.0, 0.0)
+
+
+class Translator:
+    """Translates lines of text with a model, its tokenizers and a search.
+
+    Args:
+        model: steps through translations; an nn.Module is put into evaluation mode while it works, and back. A
+            source that exceeds its attribute max_len (if it has one) is cut to max_len tokens, EOS included, and the
+            log warns with the line's number; so one long line does not end a stream of millions.
+        tokenizers: source and target tokenizer of the model.
+        search: how translations are found.
+        max_tokens: most source tokens of a batch, padding and EOS included, times the hypotheses of a sentence. A
+            sentence that alone exceeds it forms a batch of its own.
+        max_len_ratio, max_len_offset: a translation has at most ratio * source tokens + offset tokens, EOS included
+            (and not more than the model's max_len).
+        device: where the model is.
+        buffer_lines: lines read before the first of them is translated; sentences are sorted by length within them.
+
+    Raises UserError for an impossible number.
+    """
+
+    def __init__(
+        self,
+        model: StepModel,
+        tokenizers: TokenizerPair,
+        search: Search,
+        max_tokens: int,
+        max_len_ratio: float,
+        max_len_offset: int,
+        device: torch.device | str,
+        buffer_lines: int = 4096,
+    ) -> None:
+        if max_len_ratio < 0:
+            raise UserError(f"max_len_ratio must not be negative, but is {max_len_ratio}")
+        for name, value in (
+            ("max_tokens", max_tokens),
+            ("max_len_offset", max_len_offset),
+            ("buffer_lines", buffer_lines),
+        ):
+            if value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}")
+        self.model = model
+        self.tokenizers = tokenizers
+        self.search = search
+        self.max_tokens = max_tokens
+        self.max_len_ratio = max_len_ratio
+        self.max_len_offset = max_len_offset
+        self.device = torch.device(device)
+        self.buffer_lines = buffer_lines
+        self.max_len: int | None = getattr(model, "max_len", None)
+
+    def translate(self, lines: Iterable[str]) -> Iterator[list[Translation]]:
+        """Yield the translations of each line, best first, in the order of the lines.
+
+        A blank line, and one without a token, has one empty translation. Lines are taken `buffer_lines` at a time and
+        never all held in memory.
+        """
+        remaining = iter(lines)
+        n_before = 0
+        while buffer := list(itertools.islice(remaining, self.buffer_lines)):
+            yield from self._translate_buffer(buffer, n_before)
+            n_before += len(buffer)
+
+    def _translate_buffer(self, lines: Sequence[str], n_before: int) -> list[list[Translation]]:
+        """Translate lines that follow `n_before` others."""
+        sources = [self._limited(ids, n_before + i) for i, ids in enumerate(self._encoded(lines), start=1)]
+        translations: list[list[Translation]] = [[NOTHING] for _ in lines]
+        with evaluating(self.model), torch.inference_mode():
+            for indices in batches([len(ids) + 1 for ids in sources], self.max_tokens // self.search.width):
+                found = self._search([sources[i] for i in indices])
+                for i, hypotheses in zip(indices, found, strict=True):
+                    translations[i] = [self._translation(hypothesis) for hypothesis in hypotheses]
+        return translations
+
+    def _encoded(self, lines: Sequence[str]) -> list[list[int]]:
+        """Return the source ids of every line without EOS, none for a blank one."""
+        filled = [i for i, line in enumerate(lines) if line.strip()]
+        sources: list[list[int]] = [[] for _ in lines]
+        for i, ids in zip(filled, self.tokenizers.src.encode_lines([lines[i] for i in filled]), strict=True):
+            sources[i] = ids
+        return sources
+
+    def _limited(self, ids: list[int], line: int) -> list[int]:
+        if self.max_len is None or len(ids) + 1 <= self.max_len:
+            return ids
+        logger.warning(
+            "line %d has %d source tokens with EOS, but the model takes %d: only its beginning is translated",
+            line,
+            len(ids) + 1,
+            self.max_len,
+        )
+        return ids[: self.max_len - 1]
+
+    def _search(self, sources: Sequence[list[int]]) -> list[list[Hypothesis]]:
+        src = padded([[*ids, EOS] for ids in sources]).to(self.device)
+        lengths = [int(self.max_len_ratio * len(ids)) + self.max_len_offset for ids in sources]
+        max_lengths = torch.tensor(lengths, device=self.device)
+        if self.max_len is not None:
+            max_lengths.clamp_(max=self.max_len)
+        return self.search.search(self.model, src, src == PAD, max_lengths)
+
+    def _translation(self, hypothesis: Hypothesis) -> Translation:
+        tgt = self.tokenizers.tgt
+        ids = hypothesis.ids
+        return Translation(tgt.decode(ids), tgt.tokens(ids), hypothesis.log_prob, hypothesis.score)
+
+
+def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Yield indices of sentences, longest first, so that sentences times longest length stays within max_tokens.
+
+    lengths: tokens with EOS. Sentences of EOS alone are left out; one longer than max_tokens comes alone.
+    """
+    order = sorted((i for i, length in enumerate(lengths) if length > 1), key=lambda i: -lengths[i])
+    while order:
+        n_sentences = max(1, max_tokens // lengths[order[0]])
+        yield order[:n_sentences]
+        del order[:n_sentences]
+
+
+def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Return rows of ids as one tensor, long (n_rows, longest), filled up with PAD."""
+    return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=PAD)
+
+
+@contextmanager
+def evaluating(model: StepModel) -> Iterator[None]:
+    """Put all parts of a module into evaluation mode, and each back into the mode it was in."""
+    modes = [(part, part.training) for part in model.modules()] if isinstance(model, nn.Module) else []
+    for part, _ in modes:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
