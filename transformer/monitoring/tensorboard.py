@@ -22,11 +22,9 @@ LAYOUT = {
     "training and validation": {
         what: ["Multiline", [f"train/{what}", f"valid/{what}"]] for what in ("loss", "perplexity", "accuracy")
     },
-    "quality": {"BLEU": ["Multiline", ["valid/bleu", "best/bleu"]]},
+    "quality": {"BLEU": ["Multiline", ["valid/bleu"]]},
 }
 """The custom-scalars page: training and validation curves in one panel."""
-METRICS = ("best/bleu", "best/valid_loss", "best/valid_perplexity", "best/epoch", "speed/tokens_per_second")
-"""Scalars that stand beside the config on the hparams page; `best/` changes only with a better epoch."""
 
 
 class TensorBoard(Observer):
@@ -35,8 +33,9 @@ class TensorBoard(Observer):
     Scalars: train/loss, train/perplexity, train/accuracy, train/gradient_norm, optim/learning_rate and
     speed/tokens_per_second every `every_steps` updates and at an epoch's end, the means over the updates since the last
     point (over tokens; over updates for the norm); per epoch valid/loss, valid/perplexity, valid/accuracy, valid/bleu,
-    optim/clipped, speed/padding_efficiency, and best/... when the epoch is the best so far. Text: the config, and
-    sample translations per epoch as a table. The hparams page is filled from the start, so a killed run has one too.
+    optim/clipped, speed/padding_efficiency, and best/valid_loss, best/bleu when the epoch is the best so far. Text:
+    the config, and sample translations per epoch as a table. The hparams page is filled from the start, so a killed run
+    is on it too; its columns are the settings of all runs, those that differ first.
 
     On resume events of later steps are cut out of the files, and a TensorBoard already open is told to forget them.
     """
@@ -58,8 +57,11 @@ class TensorBoard(Observer):
         self.window = []
         self.writer = SummaryWriter(str(self.folder), purge_step=start.resumed_step + 1, flush_secs=FLUSH_SECONDS)
         values = flatten(start.config) | {"n_parameters": start.n_parameters}
-        experiment, session, self.session_end = hparams(values, dict.fromkeys(METRICS, 0.0))
-        self._add_summary(experiment)
+        values.pop("name", None)  # it is the row's name
+        # The experiment summary is left out: it would fix the columns of the hparams page to this run's settings, and a
+        # sweep over models or schedules has others. Without it TensorBoard shows the settings of all runs, those that
+        # differ first, and all scalars by name, `best/` first.
+        _, session, self.session_end = hparams(values, {})
         self._add_summary(session)
         self.writer.add_custom_scalars(LAYOUT)
         config = json.dumps(start.config, indent=2, ensure_ascii=False, default=str)
@@ -122,7 +124,7 @@ def step_scalars(window: Sequence[StepEnd]) -> dict[str, float]:
 
 
 def epoch_scalars(end: EpochEnd) -> dict[str, float]:
-    """Return tag -> value of an epoch; valid/bleu only where it was computed, best/... only for the best so far."""
+    """Return tag -> value of an epoch; BLEU only where it was computed, best/... only for the best so far."""
     scalars = {
         "valid/loss": end.valid_loss,
         "valid/perplexity": end.valid_perplexity,
@@ -130,7 +132,7 @@ def epoch_scalars(end: EpochEnd) -> dict[str, float]:
         "optim/clipped": end.clipped,
         "speed/padding_efficiency": end.padding_efficiency,
     }
-    best = {"best/valid_loss": end.valid_loss, "best/valid_perplexity": end.valid_perplexity, "best/epoch": end.epoch}
+    best = {"best/valid_loss": end.valid_loss}
     if end.bleu is not None:
         scalars["valid/bleu"] = end.bleu
         best["best/bleu"] = end.bleu
