@@ -1,0 +1,62 @@
+"""What may change between a run and its resumption."""
+
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from transformer.config import TrainConfig
+from transformer.error import UserError
+
+# Everything else decides the bits of the weights.
+MAY_CHANGE = (
+    "resume",
+    "overwrite",
+    "saved_dir",
+    "results_dir",
+    "cache_dir",
+    "data.root",
+    "training.max_epochs",
+    "training.max_steps",
+    "training.patience",
+    "training.checkpoint_every_steps",
+    "training.keep_last",
+    "training.keep_best",
+    "training.n_samples",
+    "runtime.keep_memory",
+    "decoding",
+    "metrics",
+    "monitor",
+    "final",
+)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        path: leaf
+        for key, item in value.items()
+        for path, leaf in _flat(item, f"{prefix}.{key}" if prefix else key).items()
+    }
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (value before, value after) of what differs and may not."""
+    old, new = _flat(before), _flat(after)
+    keys = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k)]
+    return {
+        k: (old.get(k), new.get(k)) for k in keys if not any(k == may or k.startswith(f"{may}.") for may in MAY_CHANGE)
+    }
+
+
+def refuse_changes(saved: TrainConfig, now: TrainConfig) -> None:
+    """Refuses to resume a run whose config has changed in what decides its result.
+
+    Raises:
+        UserError: naming every such key with both values.
+    """
+    plain = [OmegaConf.to_container(OmegaConf.create(config), resolve=True) for config in (saved, now)]
+    differing = changes(*plain)  # type: ignore[arg-type]
+    if differing:
+        told = ", ".join(f"{key} was {old} and is now {new}" for key, (old, new) in differing.items())
+        raise UserError(f"this run cannot be resumed with another config: {told}; change it back, or use another name")

@@ -1,0 +1,111 @@
+"""transformer-train: from two text files to a trained, evaluated model."""
+
+import shutil
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from transformer import build
+from transformer.commands.evaluate import score_split, show, write
+from transformer.commands.launch import launch
+from transformer.commands.resume import refuse_changes
+from transformer.config import TrainConfig
+from transformer.data.tokenizer.base import TokenizerPair
+from transformer.error import UserError
+from transformer.evaluation.report import text_table
+from transformer.training.checkpoint import TOKENIZER, newest_intact
+from transformer.training.distributed import World
+from transformer.training.signals import Interrupted
+from transformer.training.state import seed_everything
+from transformer.training.trainer import Trainer, describe
+
+
+def _clear(config: TrainConfig) -> None:
+    """Refuses a run that is there already, or makes room for it."""
+    saved, results = (Path(root) / config.name for root in (config.saved_dir, config.results_dir))
+    if config.resume and config.overwrite:
+        raise UserError("resume and overwrite are both true; choose one")
+    if config.overwrite:
+        for folder in (saved, results):
+            shutil.rmtree(folder, ignore_errors=True)
+    elif not config.resume and saved.exists() and any(saved.iterdir()):
+        raise UserError(f"{saved} exists; use resume=true to go on, overwrite=true to start anew, or another name")
+
+
+def _data(config: TrainConfig, world: World, newest: Path | None) -> build.Data:
+    """Prepared on the main process first, then opened by all; a resumed run keeps the tokenizers of its checkpoint."""
+    tokenizers = TokenizerPair.load(newest / TOKENIZER) if newest else None
+    if world.is_main:
+        build.data(config, tokenizers)
+    world.any(False)
+    return build.data(config, tokenizers)
+
+
+def _tell_data(source: build.Data, trainer: Trainer) -> None:
+    for split, store in (("train", source.train), ("validation", source.validation)):
+        left_out = ", ".join(f"{n} {reason}" for reason, n in store.left_out.items() if n) or "none"
+        print(f"{split}: {len(store):,} of {store.n_read:,} pairs used, left out: {left_out}")
+    sizes = source.tokenizers.src.vocab_size, source.tokenizers.tgt.vocab_size
+    print(f"vocabulary: {sizes[0]:,} joint" if source.tokenizers.joint else f"vocabulary: {sizes[0]:,} + {sizes[1]:,}")
+    print(f"model: {trainer.objective.model.n_parameters:,} parameters\n{describe(trainer.objective.model)}")
+    print(f"batches: {len(trainer.batches):,} an epoch, padding efficiency {trainer.batches.padding_efficiency:.1f}%")
+
+
+def _evaluate_best(config: TrainConfig, source: build.Data, world: World) -> None:
+    best = Path(config.saved_dir) / config.name / "best"
+    loaded = build.load(best, config.runtime, world.device)
+    how = build.search(config.decoding)
+    translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
+    rows = []
+    for name in config.final.splits:
+        split = source.corpus.resolve(name)
+        pairs = list(source.corpus.pairs(split))
+        row, hypotheses = score_split(str(best), split, pairs, translator, build.metrics(config.metrics), 1000)
+        rows.append(row)
+        folder = Path(config.results_dir) / config.name / "evaluation"
+        write(folder, split, [row], hypotheses, {"checkpoint": str(best), "step": loaded.manifest["step"]})
+        if name == config.final.splits[0]:
+            show(pairs, hypotheses, config.final.n_shown)
+    if rows:
+        print(f"\n{text_table(rows)}")
+    print(f"\nnow: echo '...' | transformer-translate checkpoint={best}")
+
+
+def run(config: TrainConfig) -> int:
+    """Trains; evaluates the best checkpoint."""
+    world = build.runtime(config.runtime)
+    if world.is_main:
+        _clear(config)
+    world.any(False)
+    seed_everything(config.seed)
+    folder = Path(config.saved_dir) / config.name
+    newest, complaints = newest_intact(folder) if config.resume else (None, [])
+    for complaint in complaints:
+        print(complaint)
+    if newest:
+        refuse_changes(build.checkpoint_config(newest), config)
+    source = _data(config, world, newest)
+    trainer = build.trainer(config, world, source)
+    if newest:
+        trainer.load(newest)
+        print(f"resumed from {newest}, step {trainer.progress.step}")
+    if world.is_main:
+        _tell_data(source, trainer)
+        results = Path(config.results_dir) / config.name
+        results.mkdir(parents=True, exist_ok=True)
+        (results / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+    plain = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+    try:
+        trainer.fit(config.name, plain)  # type: ignore[arg-type]
+    except Interrupted as stop:
+        print(stop)
+        return stop.exit_code
+    if world.is_main:
+        _evaluate_best(config, source, world)
+    world.close()
+    return 0
+
+
+def main() -> None:
+    """The command line."""
+    launch("train", run)

@@ -1,0 +1,159 @@
+"""The typed spine of every command's config: names, types and units. The values stand in configs/, each once.
+
+A part of which there is one is a dataclass here. A part of which there is a choice is a leaf: a mapping with `_target_`
+and that target's arguments, checked against its signature by `build.py`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+Leaf = dict[str, Any]
+
+
+@dataclass
+class ModelConfig:
+    """The model's shape; see `transformer.model.layers.LayerShape`."""
+
+    d_model: int
+    n_heads: int
+    d_ff: int
+    n_encoder_layers: int
+    n_decoder_layers: int
+    max_len: int  # tokens
+    norm: str  # pre, post
+    activation: str  # relu, gelu, silu
+    tying: str  # none, two, three
+    dropout: float  # 0-1
+    attention_dropout: float  # 0-1
+    activation_dropout: float  # 0-1
+    position: Leaf
+    score: Leaf
+    normalizer: Leaf
+
+
+@dataclass
+class TrainingConfig:
+    """How long and how to train; see `transformer.training.trainer.Limits`."""
+
+    max_epochs: int | None
+    max_steps: int | None  # updates
+    accumulate: int  # micro-batches an update
+    clip_norm: float | None  # L2 norm
+    label_smoothing: float  # 0-1
+    monitor: str  # valid_loss, bleu
+    patience: int | None  # epochs
+    bleu_every_epochs: int  # epochs, 0 = never
+    checkpoint_every_steps: int | None  # updates
+    keep_last: int  # checkpoints
+    keep_best: int  # checkpoints
+    n_samples: int  # validation lines shown an epoch
+    max_len: int  # tokens of a side; longer pairs are left out of training and validation
+
+
+@dataclass
+class RuntimeConfig:
+    """The machine."""
+
+    device: str  # auto, cpu, cuda
+    threads: int | None  # of torch on the CPU
+    precision: str  # fp32, tf32, bf16, fp16
+    fused_attention: bool
+    chunked_loss: bool
+    bulk_dropout: bool
+    keep_memory: bool
+
+
+@dataclass
+class TranslationConfig:
+    """How much is translated at once, and how long a translation may be; see `transformer.decoding.translator`."""
+
+    max_tokens: int  # hypotheses x source tokens in a batch
+    max_len_ratio: float  # tokens per source token
+    max_len_offset: int  # tokens
+    buffer_lines: int  # lines read ahead
+
+
+@dataclass
+class FinalConfig:
+    """What is done when training has ended."""
+
+    splits: list[str]  # test splits on which the best checkpoint is evaluated
+    n_shown: int  # translations shown
+
+
+@dataclass
+class TrainConfig:
+    """`train`."""
+
+    name: str
+    seed: int
+    resume: bool
+    overwrite: bool
+    saved_dir: str
+    results_dir: str
+    cache_dir: str
+    data: Leaf
+    tokenizer: Leaf
+    batching: Leaf
+    model: ModelConfig
+    optimizer: Leaf
+    schedule: Leaf
+    training: TrainingConfig
+    runtime: RuntimeConfig
+    translation: TranslationConfig
+    decoding: Leaf
+    validation_decoding: Leaf
+    validation_metric: Leaf
+    metrics: dict[str, Leaf]
+    monitor: dict[str, Leaf]
+    final: FinalConfig
+
+
+@dataclass
+class TranslateConfig:
+    """`translate`."""
+
+    checkpoint: str
+    input: str | None  # file; null = standard input
+    output: str | None  # file; null = standard output
+    n_best: bool  # write all hypotheses with scores, tab-separated
+    decoding: Leaf
+    translation: TranslationConfig
+    runtime: RuntimeConfig
+
+
+@dataclass
+class EvaluateConfig:
+    """`evaluate`."""
+
+    checkpoint: str
+    split: str
+    src: str | None  # a file pair instead of a split
+    ref: str | None
+    data_root: str | None  # where the checkpoint's corpus lies now
+    output_dir: str | None
+    n_bootstrap: int  # resamples for the 95% interval, 0 = none
+    n_shown: int  # translations shown
+    decoding: Leaf
+    translation: TranslationConfig
+    metrics: dict[str, Leaf]
+    runtime: RuntimeConfig
+
+
+SCHEMAS: dict[str, type] = {"train": TrainConfig, "translate": TranslateConfig, "evaluate": EvaluateConfig}
+
+
+def register_schemas() -> None:
+    """Makes the dataclasses known to Hydra as <command>_schema."""
+    store = ConfigStore.instance()
+    for name, schema in SCHEMAS.items():
+        store.store(name=f"{name}_schema", node=schema)
+
+
+def config_dir() -> Path:
+    """The folder of the shipped YAML files: inside an installed package, beside it in a checkout."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"

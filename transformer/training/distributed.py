@@ -1,0 +1,87 @@
+"""One process or many, through torchrun and DistributedDataParallel."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+class World:
+    """The processes of a run.
+
+    Args:
+        device: "cpu", "cuda" or "auto" (cuda where there is one).
+
+    Attributes:
+        rank: this process, counted from 0.
+        size: number of processes.
+        device: this process's device.
+
+    Raises:
+        ValueError: cuda was asked for and there is none.
+    """
+
+    def __init__(self, device: str) -> None:
+        has_cuda = torch.cuda.is_available()
+        if device == "cuda" and not has_cuda:
+            raise ValueError("runtime.device is cuda, but torch sees no CUDA device; use runtime.device=cpu")
+        use_cuda = has_cuda and device in ("auto", "cuda")
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        self.device = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
+        if use_cuda:
+            torch.cuda.set_device(self.device)
+        if self.size > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if use_cuda else "gloo")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and speaks."""
+        return self.rank == 0
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module, its gradients averaged over the processes."""
+        if self.size == 1:
+            return module
+        return DistributedDataParallel(module, device_ids=[self.device.index] if self.device.type == "cuda" else None)
+
+    def no_sync(self, module: nn.Module, wanted: bool) -> AbstractContextManager[None]:
+        """A context around forward and backward of a micro-batch; gradients are not exchanged when wanted."""
+        return module.no_sync() if wanted and isinstance(module, DistributedDataParallel) else nullcontext()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The elementwise sum over all processes."""
+        if self.size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any process: how all of them decide together."""
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)).item() > 0)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of each process, in rank order, on every process."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_main(self, value: Any) -> Any:
+        """The main process's value, on every process."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def close(self) -> None:
+        """Leaves the process group."""
+        if dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,0 +1,157 @@
+"""Label-smoothed cross-entropy of the output projection, whole or in chunks that never store all logits."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transformer.model.transformer import Transformer
+from transformer.special import PAD
+
+# Logits held at a time: on a CPU what fits its outer cache, on an accelerator what keeps it busy.
+_CPU_LOGITS, _ACCELERATOR_LOGITS = 1 << 22, 1 << 27
+
+
+def plain_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    """The loss as three sums over the targets that are not PAD, all logits in memory.
+
+    loss = -sum_j q_j log p_j, q = (1 - smoothing) one-hot + smoothing / V (Szegedy et al., 2016), p = softmax(h W').
+
+    Args:
+        hidden: float (n, d_model).
+        weight: float (vocab_size, d_model).
+        target: long (n,).
+        smoothing: 0 <= smoothing < 1.
+
+    Returns:
+        float (3,): sum of smoothed losses in nats (differentiable), sum of unsmoothed ones, count of right argmaxes.
+    """
+    logits = F.linear(hidden, weight).float()
+    loss = F.cross_entropy(logits, target, ignore_index=PAD, label_smoothing=smoothing, reduction="sum")
+    with torch.no_grad():
+        nll = F.cross_entropy(logits, target, ignore_index=PAD, reduction="sum")
+        of_target = logits.gather(1, target[:, None])[:, 0]
+        right = ((of_target >= logits.amax(dim=1)) & (target != PAD)).sum()
+    return torch.stack((loss, nll.detach(), right.to(loss.dtype)))
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Values and gradients in one sweep over chunks of rows.
+
+    With E = exp(z - max z), s = sum_j E_j and e = smoothing, for row i with target t:
+        d loss / d h_i = E_i W / s_i - (1 - e) W_t - e/V sum_j W_j
+        d loss / d W   = E' (H / s) - (1 - e) scatter_t(h) - e/V 1 sum_i h_i'
+    so that one pass over the logits (the exponential) is enough.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def, override]
+        ctx, hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, with_gradients: bool
+    ) -> Tensor:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        with torch.autocast(device, enabled=False):
+            sums, d_hidden, d_weight = _sweep(hidden, weight, target, smoothing, with_gradients, dtype)
+        if with_gradients:
+            ctx.save_for_backward(d_hidden, d_weight)
+        return sums
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def, override]
+        d_hidden, d_weight = ctx.saved_tensors
+        # Only the first sum is a loss; the others are told, not trained on.
+        return (d_hidden * grad[0]).to(d_hidden.dtype), d_weight * grad[0], None, None, None
+
+
+def _sweep(
+    hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, with_gradients: bool, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    n, vocab_size = hidden.size(0), weight.size(0)
+    logits_at_once = _CPU_LOGITS if hidden.device.type == "cpu" else _ACCELERATOR_LOGITS
+    n_rows = max(64, logits_at_once // vocab_size)
+    h, w = hidden.to(dtype), weight.to(dtype)
+    mean_weight = weight.float().mean(dim=0)
+    valid = target != PAD
+    sums = torch.zeros(3, device=hidden.device)
+    d_hidden = torch.empty_like(hidden) if with_gradients else hidden
+    d_weight = torch.zeros_like(weight, dtype=torch.float32) if with_gradients else weight
+    buffer = torch.empty(min(n_rows, n), vocab_size, dtype=dtype, device=hidden.device)
+    for begin in range(0, n, n_rows):
+        rows = slice(begin, min(begin + n_rows, n))
+        h_rows, t_rows, ok = h[rows], target[rows], valid[rows].float()
+        z = torch.mm(h_rows, w.T, out=buffer[: h_rows.size(0)]).float()
+        of_target = z.gather(1, t_rows[:, None])[:, 0]
+        peak = z.amax(dim=1, keepdim=True)
+        right = (of_target >= peak[:, 0]).float()
+        e = z.sub_(peak).exp_()
+        total = e.sum(dim=1)
+        nll = total.log() + peak[:, 0] - of_target
+        uniform = nll + of_target - h_rows.float() @ mean_weight
+        sums += torch.stack(
+            ((((1 - smoothing) * nll + smoothing * uniform) * ok).sum(), (nll * ok).sum(), (right * ok).sum())
+        )
+        if with_gradients:
+            scaled = (h_rows.float() * (ok / total)[:, None]).to(dtype)
+            e = e.to(dtype)
+            d_rows = torch.mm(e, w).float().mul_((1.0 / total)[:, None])
+            d_rows.sub_(weight.float()[t_rows], alpha=1 - smoothing).sub_(mean_weight, alpha=smoothing)
+            d_hidden[rows] = d_rows.mul_(ok[:, None])
+            if dtype == torch.float32:
+                d_weight.addmm_(e.T, scaled)
+            else:
+                d_weight.add_(torch.mm(e.T, scaled))
+    if with_gradients:
+        h_valid = hidden.float() * valid[:, None]
+        d_weight.index_add_(0, target, h_valid, alpha=smoothing - 1)
+        d_weight.sub_(h_valid.sum(dim=0), alpha=smoothing / vocab_size)
+        d_weight = d_weight.to(weight.dtype)
+    return sums, d_hidden, d_weight
+
+
+def chunked_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    """The same as `plain_cross_entropy`, without ever holding all logits (after Wijmans et al., 2024).
+
+    Args:
+        hidden: float (n, d_model).
+        weight: float (vocab_size, d_model).
+        target: long (n,); PAD is not counted.
+        smoothing: 0 <= smoothing < 1.
+
+    Returns:
+        float (3,): sum of smoothed losses in nats (differentiable), sum of unsmoothed ones, count of right argmaxes.
+    """
+    return _ChunkedCrossEntropy.apply(hidden, weight, target, smoothing, torch.is_grad_enabled())
+
+
+class Objective(nn.Module):
+    """A model with its loss: what is wrapped for data-parallel training.
+
+    Args:
+        model: the Transformer.
+        label_smoothing: 0 <= label_smoothing < 1.
+        chunked: compute the loss in chunks, else all logits at once.
+    """
+
+    def __init__(self, model: Transformer, label_smoothing: float, chunked: bool) -> None:
+        super().__init__()
+        self.model, self.label_smoothing = model, label_smoothing
+        self.cross_entropy = chunked_cross_entropy if chunked else plain_cross_entropy
+
+    def forward(self, src: Tensor, src_key_padding_mask: Tensor, tgt_in: Tensor, tgt_out: Tensor) -> Tensor:
+        """Teacher-forced sums over the target tokens.
+
+        Args:
+            src: long (batch, src_len).
+            src_key_padding_mask: bool (batch, src_len), True = padding.
+            tgt_in: long (batch, tgt_len).
+            tgt_out: long (batch, tgt_len).
+
+        Returns:
+            float (3,): sum of smoothed losses in nats (differentiable), sum of unsmoothed ones, count of right argmaxes.
+        """
+        memory = self.model.encode(src, src_key_padding_mask)
+        hidden = self.model.decode(tgt_in, memory, src_key_padding_mask).flatten(0, 1)
+        target = tgt_out.flatten()
+        if target.device.type == "cpu":  # elsewhere the row count would have to be waited for
+            rows = (target != PAD).nonzero()[:, 0]
+            hidden, target = hidden[rows], target[rows]
+        return self.cross_entropy(hidden, self.model.output.weight, target, self.label_smoothing)

@@ -1,0 +1,90 @@
+"""How far a run has come: counters and the sums over the epoch under way, all of it part of a checkpoint."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from transformer.training.observer import StepEnd
+
+
+@dataclass
+class EpochSums:
+    """Sums over the updates of the epoch under way.
+
+    Attributes:
+        loss: smoothed loss over target tokens, nats.
+        nll: unsmoothed loss over target tokens, nats.
+        n_right: target tokens whose argmax was right.
+        n_tokens: target tokens.
+        gradient_norm: over updates, before clipping.
+        n_clipped: updates whose gradient was clipped.
+        n_updates: updates.
+        seconds: wall time of the updates.
+    """
+
+    loss: float = 0.0
+    nll: float = 0.0
+    n_right: float = 0.0
+    n_tokens: int = 0
+    gradient_norm: float = 0.0
+    n_clipped: int = 0
+    n_updates: int = 0
+    seconds: float = 0.0
+
+    def add(self, end: StepEnd, clip_norm: float | None) -> None:
+        """Counts an update in."""
+        self.loss += end.loss * end.n_tgt_tokens
+        self.nll += end.nll * end.n_tgt_tokens
+        self.n_right += end.accuracy / 100.0 * end.n_tgt_tokens
+        self.n_tokens += end.n_tgt_tokens
+        self.gradient_norm += end.gradient_norm
+        self.n_clipped += clip_norm is not None and end.gradient_norm > clip_norm
+        self.n_updates += 1
+        self.seconds += end.seconds
+
+
+@dataclass
+class Progress:
+    """Counters of a run.
+
+    Attributes:
+        step: updates so far.
+        epoch: the epoch under way, counted from 1.
+        step_in_epoch: updates so far in it.
+        best: best monitored value so far, or None.
+        epochs_since_best: epochs since then.
+        skipped_in_a_row: updates left out one after another because their gradient was not finite.
+        sums: over the epoch under way.
+    """
+
+    step: int = 0
+    epoch: int = 1
+    step_in_epoch: int = 0
+    best: float | None = None
+    epochs_since_best: int = 0
+    skipped_in_a_row: int = 0
+    sums: EpochSums = field(default_factory=EpochSums)
+
+    def next_epoch(self) -> None:
+        """Goes over to the next epoch."""
+        self.epoch += 1
+        self.step_in_epoch = 0
+        self.sums = EpochSums()
+
+    def rank(self, value: float | None, lower_is_better: bool) -> bool:
+        """Counts an epoch's monitored value in; returns whether it is the best so far."""
+        if value is None:
+            return False
+        better = self.best is None or (value < self.best if lower_is_better else value > self.best)
+        if better:
+            self.best = value
+        self.epochs_since_best = 0 if better else self.epochs_since_best + 1
+        return better
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "Progress":
+        """From `state_dict`."""
+        return cls(**{**state, "sums": EpochSums(**state["sums"])})

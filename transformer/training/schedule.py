@@ -1,0 +1,166 @@
+"""Learning-rate schedules: the factor, at most 1, by which the optimizer's peak rate is multiplied."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+
+def warmup(step: int, warmup_steps: int) -> float:
+    """Linear from 1/warmup_steps at step 1 to 1 at step warmup_steps, then 1."""
+    return min(1.0, step / warmup_steps) if warmup_steps > 0 else 1.0
+
+
+class Schedule(ABC):
+    """The learning rate of update `step` (counted from 1) is the optimizer's configured rate times `factor(step)`.
+
+    The configured rate is therefore the peak that the optimizer really sees.
+
+    Args:
+        warmup_steps: updates of linear warm-up; 0 for none.
+    """
+
+    def __init__(self, warmup_steps: int) -> None:
+        self.warmup_steps = warmup_steps
+
+    @abstractmethod
+    def factor(self, step: int) -> float:
+        """The factor, in (0, 1], of update `step`, counted from 1."""
+
+    def observe(self, metrics: dict[str, float]) -> str | None:
+        """Takes an epoch's validation metrics; returns a sentence when the rate is cut for it."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on as if never stopped."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from `state_dict`."""
+
+
+class Constant(Schedule):
+    """Warm-up, then 1."""
+
+    def factor(self, step: int) -> float:
+        """The factor, in (0, 1], of update `step`, counted from 1."""
+        return warmup(step, self.warmup_steps)
+
+
+class InverseSqrt(Schedule):
+    """Warm-up, then sqrt(warmup_steps / step).
+
+    The schedule of Vaswani et al. (2017, equation 3), "noam", is this shape with the peak (d_model * warmup_steps)^-0.5.
+    """
+
+    def factor(self, step: int) -> float:
+        """The factor, in (0, 1], of update `step`, counted from 1."""
+        return min(warmup(step, self.warmup_steps), math.sqrt(max(1, self.warmup_steps) / step))
+
+
+class Cosine(Schedule):
+    """Warm-up, then half a cosine down to `final_factor` at `total_steps`, where it stays (Loshchilov & Hutter, 2017).
+
+    Args:
+        warmup_steps: updates of linear warm-up.
+        total_steps: the update that reaches the final factor.
+        final_factor: 0-1.
+    """
+
+    def __init__(self, warmup_steps: int, total_steps: int, final_factor: float) -> None:
+        super().__init__(warmup_steps)
+        if total_steps <= warmup_steps:
+            raise ValueError(f"total_steps ({total_steps}) must be more than warmup_steps ({warmup_steps})")
+        self.total_steps, self.final_factor = total_steps, final_factor
+
+    def factor(self, step: int) -> float:
+        """The factor, in (0, 1], of update `step`, counted from 1."""
+        done = min(1.0, max(0.0, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)))
+        cosine = self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * done))
+        return min(warmup(step, self.warmup_steps), cosine)
+
+
+class WarmupStableDecay(Schedule):
+    """Warm-up, 1, then over the last `decay_steps` linearly to `final_factor` (Hu et al., 2024).
+
+    Args:
+        warmup_steps: updates of linear warm-up.
+        total_steps: the update that reaches the final factor.
+        decay_steps: length of the decay.
+        final_factor: 0-1.
+    """
+
+    def __init__(self, warmup_steps: int, total_steps: int, decay_steps: int, final_factor: float) -> None:
+        super().__init__(warmup_steps)
+        if warmup_steps + decay_steps > total_steps:
+            raise ValueError(
+                f"warmup_steps ({warmup_steps}) and decay_steps ({decay_steps}) exceed total_steps ({total_steps})"
+            )
+        self.total_steps, self.decay_steps, self.final_factor = total_steps, decay_steps, final_factor
+
+    def factor(self, step: int) -> float:
+        """The factor, in (0, 1], of update `step`, counted from 1."""
+        left = min(1.0, max(0.0, (self.total_steps - step) / max(1, self.decay_steps)))
+        return min(warmup(step, self.warmup_steps), self.final_factor + (1 - self.final_factor) * left)
+
+
+class Plateau(Schedule):
+    """Warm-up, then torch's ReduceLROnPlateau: the rate is cut when validation no longer improves.
+
+    Args:
+        warmup_steps: updates of linear warm-up.
+        monitor: "valid_loss" (lower is better) or "bleu" (higher is better).
+        factor: what the rate is multiplied by at a cut, 0-1.
+        patience: epochs without improvement that are let pass before a cut.
+        threshold: least absolute change that counts as improvement.
+        min_factor: the rate never falls below this share of its peak.
+    """
+
+    def __init__(
+        self, warmup_steps: int, monitor: str, factor: float, patience: int, threshold: float, min_factor: float
+    ) -> None:
+        super().__init__(warmup_steps)
+        if monitor not in ("valid_loss", "bleu"):
+            raise ValueError(f"monitor must be valid_loss or bleu, not {monitor}")
+        self.monitor = monitor
+        # torch's scheduler acts on an optimizer's rate; this one holds nothing but the factor.
+        self._holder = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        self._plateau = ReduceLROnPlateau(
+            self._holder,
+            mode="min" if monitor == "valid_loss" else "max",
+            factor=factor,
+            patience=patience,
+            threshold=threshold,
+            threshold_mode="abs",
+            min_lr=min_factor,
+        )
+
+    def _cut(self) -> float:
+        return float(self._holder.param_groups[0]["lr"])
+
+    def factor(self, step: int) -> float:
+        """The factor, in (0, 1], of update `step`, counted from 1."""
+        return warmup(step, self.warmup_steps) * self._cut()
+
+    def observe(self, metrics: dict[str, float]) -> str | None:
+        """Takes an epoch's validation metrics; returns a sentence when the rate is cut for it."""
+        if self.monitor not in metrics:
+            return None
+        before = self._cut()
+        self._plateau.step(metrics[self.monitor])
+        if self._cut() < before:
+            return f"{self.monitor} has stopped improving: learning rate cut to {self._cut():.3g} of its peak"
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on as if never stopped."""
+        plateau = self._plateau
+        return {"cut": self._cut(), "best": float(plateau.best), "num_bad_epochs": int(plateau.num_bad_epochs)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from `state_dict`."""
+        self._holder.param_groups[0]["lr"] = state["cut"]
+        self._plateau.best = state["best"]
+        self._plateau.num_bad_epochs = state["num_bad_epochs"]

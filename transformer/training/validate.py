@@ -1,0 +1,60 @@
+"""Teacher-forced validation: token-averaged loss, perplexity, accuracy."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from transformer.data.batch import Batch
+from transformer.training.distributed import World
+from transformer.training.precision import Precision
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Figures over all target tokens of a split.
+
+    Attributes:
+        loss: unsmoothed, nats per target token.
+        perplexity: exp(loss).
+        accuracy: share of target tokens whose argmax is right, 0-100.
+        n_tgt_tokens: target tokens, EOS counted.
+    """
+
+    loss: float
+    perplexity: float
+    accuracy: float
+    n_tgt_tokens: int
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), infinity where that overflows."""
+    return math.exp(loss) if loss < 709 else math.inf
+
+
+@torch.no_grad()
+def validate(objective: nn.Module, batches: Iterable[Batch], world: World, precision: Precision) -> Validation:
+    """Runs the objective over all batches in evaluation mode.
+
+    Args:
+        objective: gives the three sums of `Objective.forward`.
+        batches: this process's share of the split.
+        world: sums are taken over its processes.
+        precision: number format of the forward pass.
+    """
+    was_training = objective.training
+    objective.eval()
+    sums = torch.zeros(3, dtype=torch.float64, device=world.device)
+    for batch in batches:
+        batch = batch.to(world.device)
+        with precision.autocast():
+            got = objective(batch.src, batch.src_key_padding_mask, batch.tgt_in, batch.tgt_out)
+        sums += torch.stack(
+            (got[1].double(), got[2].double(), torch.tensor(batch.n_tgt_tokens).to(got.device).double())
+        )
+    objective.train(was_training)
+    nll, right, n_tokens = world.sum(sums).tolist()
+    loss = nll / n_tokens
+    return Validation(loss, perplexity(loss), 100.0 * right / n_tokens, int(n_tokens))
