@@ -57,8 +57,12 @@ class Bucket(Batching):
     def plan(self, src_lengths: np.ndarray, tgt_lengths: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
         """See Batching.plan."""
         rng = np.random.default_rng([seed, epoch])
-        order, longest = _by_length(src_lengths, tgt_lengths, rng)
-        batches = _cut(order, longest, self.max_tokens, rng)
+        order, longest = by_length(src_lengths, tgt_lengths, rng)
+        if not len(order):
+            return []
+        full = cut(longest[: self.max_tokens], self.max_tokens)[0]
+        ends = cut(longest, self.max_tokens, first=int(rng.integers(1, full + 1)))
+        batches = np.split(order, ends[:-1])
         return [batches[i] for i in rng.permutation(len(batches))]
 
 
@@ -67,8 +71,8 @@ class Sorted(Batching):
 
     def plan(self, src_lengths: np.ndarray, tgt_lengths: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
         """See Batching.plan; seed and epoch change nothing."""
-        order, longest = _by_length(src_lengths, tgt_lengths, None)
-        return _cut(order, longest, self.max_tokens, None)
+        order, longest = by_length(src_lengths, tgt_lengths, None)
+        return np.split(order, cut(longest, self.max_tokens)[:-1]) if len(order) else []
 
 
 class Pool(Batching):
@@ -110,14 +114,21 @@ def _padded_tokens(src: Sequence[int], tgt: Sequence[int]) -> Callable[[int, int
     return size
 
 
-def _by_length(
+def by_length(
     src_lengths: np.ndarray, tgt_lengths: np.ndarray, rng: np.random.Generator | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices sorted as Bucket says (ties without rng: by index), and the longer sides + 1 in that order."""
+    """Sorts pairs as Bucket says.
+
+    Args:
+        src_lengths: (pairs,) integers, without EOS.
+        tgt_lengths: (pairs,) integers.
+        rng: breaks ties; None = by index.
+
+    Returns:
+        The indices in order, and the longer side + 1 of each pair in that order, ascending; both (pairs,) int64.
+    """
     longest = np.maximum(src_lengths, tgt_lengths).astype(np.int64) + 1
-    if not len(longest):
-        return np.zeros(0, dtype=np.int64), longest
-    span = int(longest.max())
+    span = int(longest.max(initial=1))
     difference = tgt_lengths.astype(np.int64) - src_lengths  # -span < difference < span
     turn = int(rng.integers(2)) if rng else 0
     difference[longest % 2 == turn] *= -1
@@ -129,20 +140,39 @@ def _by_length(
     return order, longest[order]
 
 
-def _cut(order: np.ndarray, longest: np.ndarray, max_tokens: int, rng: np.random.Generator | None) -> list[np.ndarray]:
-    """Cuts sorted pairs into the largest batches within the budget; with rng the first one is cut short."""
-    batches = []
-    counts = np.arange(1, min(max_tokens, len(order)) + 1)
+def cut(longest: np.ndarray, max_tokens: int, first: int | None = None) -> list[int]:
+    """Where each of the largest possible batches of sorted pairs ends.
+
+    Args:
+        longest: (pairs,) int64, ascending; the longer side + 1 of each pair.
+        max_tokens: the budget of a batch.
+        first: the most pairs in the first batch; None = as many as fit.
+    """
+    ends: list[int] = []
+    counts = np.arange(1, min(max_tokens, len(longest)) + 1)
     start = 0
-    while start < len(order):
-        most = max_tokens // int(longest[start])
-        ahead = longest[start : start + most]
-        n = max(1, int(np.searchsorted(ahead * counts[: len(ahead)], max_tokens, side="right")))
-        if rng and start == 0:
-            n = int(rng.integers(1, n + 1))
-        batches.append(order[start : start + n])
-        start += n
-    return batches
+    while start < len(longest):
+        ahead = longest[start : start + max_tokens // int(longest[start])]
+        n = int(np.searchsorted(ahead * counts[: len(ahead)], max_tokens, side="right"))
+        if first is not None and start == 0:
+            n = min(n, first)
+        start += max(1, n)  # a pair over the budget goes alone
+        ends.append(start)
+    return ends
+
+
+def divide(batches: Sequence[np.ndarray], n: int) -> list[np.ndarray]:
+    """Makes `n` batches out of no more than that by halving the largest; empty ones at the end if the pairs run out."""
+    divided = list(batches)
+    sizes = [len(batch) for batch in divided]
+    while len(divided) < n:
+        largest = int(np.argmax(sizes)) if sizes else 0
+        if not sizes or sizes[largest] < 2:
+            return divided + [np.zeros(0, dtype=np.int64)] * (n - len(divided))
+        half = (sizes[largest] + 1) // 2
+        divided[largest : largest + 1] = [divided[largest][:half], divided[largest][half:]]
+        sizes[largest : largest + 1] = [half, sizes[largest] - half]
+    return divided
 
 
 def shard(batches: Sequence[np.ndarray], rank: int, world_size: int) -> list[np.ndarray]:
@@ -157,18 +187,8 @@ def shard(batches: Sequence[np.ndarray], rank: int, world_size: int) -> list[np.
         rank: 0 .. world_size - 1.
         world_size: number of ranks.
     """
-    even = list(batches)
-    sizes = [len(batch) for batch in even]
-    for _ in range(-len(even) % world_size):
-        largest = int(np.argmax(sizes))
-        half = (sizes[largest] + 1) // 2
-        if sizes[largest] < 2:
-            even.append(np.zeros(0, dtype=np.int64))
-            sizes.append(0)
-            continue
-        even[largest : largest + 1] = [even[largest][:half], even[largest][half:]]
-        sizes[largest : largest + 1] = [half, sizes[largest] - half]
-    return even[rank::world_size]
+    steps = -(-len(batches) // world_size)
+    return divide(batches, steps * world_size)[rank::world_size]
 
 
 def padding_efficiency(batches: Sequence[np.ndarray], src_lengths: np.ndarray, tgt_lengths: np.ndarray) -> float:

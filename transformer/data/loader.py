@@ -8,6 +8,7 @@ import numpy as np
 
 from transformer.data.batch import Batch, collate
 from transformer.data.batching import Batching, padding_efficiency, shard
+from transformer.data.sampling import GROUP, expected_lengths, regroup, resample
 from transformer.data.store import PairStore
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
@@ -23,7 +24,8 @@ class BatchLoader:
     time.
 
     Attributes:
-        padding_efficiency: share of this epoch's planned positions, over all ranks, that are not padding, 0-100.
+        padding_efficiency: share of this epoch's source and target positions, over all ranks, that are not padding,
+            0-100; with sampling measured on this rank's first batches.
     """
 
     def __init__(
@@ -43,21 +45,20 @@ class BatchLoader:
             seed: of the run, at least 0.
             rank: 0 .. world_size - 1.
             world_size: number of processes that share the batches.
-            tokenizers_for_sampling: draws a new segmentation of every sentence each time, if these tokenizers sample at
-                all (batches may then be longer than planned, but no sentence over the store's max_len); None = ids as
-                stored.
+            tokenizers_for_sampling: draws a new segmentation of every sentence in every epoch, if these tokenizers
+                sample at all; the token budget then holds on average, not for every batch. None = ids as stored.
         """
         self._store = store
         self._batching = batching
         self._seed = seed
         self._rank = rank
         self._world_size = world_size
-        self._tokenizers = (
-            tokenizers_for_sampling if tokenizers_for_sampling and tokenizers_for_sampling.samples else None
-        )
+        samples = tokenizers_for_sampling is not None and tokenizers_for_sampling.samples
+        self._tokenizers = tokenizers_for_sampling if samples else None
         self._epoch = 0
         self._position = 0
         self._finished = False
+        self._lengths: tuple[np.ndarray, np.ndarray] | None = None
         self._planned: tuple[int, list[np.ndarray], float] | None = None
 
     def set_epoch(self, epoch: int) -> None:
@@ -78,8 +79,8 @@ class BatchLoader:
         self._epoch, self._position, self._finished = int(state["epoch"]), int(state["position"]), False
         if not 0 <= self._position <= len(self):
             raise UserError(
-                f"the saved position is {self._position} batches into epoch {self._epoch}, which has only {len(self)}; "
-                "resume with the data and batching of the saved run"
+                f"the saved position is batch {self._position} of epoch {self._epoch}, which has {len(self)} batches; "
+                "resume with the data and the batching of the saved run"
             )
 
     def __len__(self) -> int:
@@ -88,7 +89,7 @@ class BatchLoader:
 
     @property
     def padding_efficiency(self) -> float:
-        """See the attributes."""
+        """Share of this epoch's positions that are not padding, 0-100; see the class."""
         return self._plan()[1]
 
     def __iter__(self) -> Iterator[Batch]:
@@ -98,16 +99,16 @@ class BatchLoader:
         """
         if self._finished:
             self._position, self._finished = 0, False
-        epoch, batches = self._epoch, self._plan()[0]
+        batches = self._produce(self._epoch, self._plan()[0], self._position)
+        left = len(self) - self._position
         pending: deque[Future[Batch]] = deque()
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         try:
-            submitted = self._position
-            while self._position < len(batches):
-                while submitted < min(len(batches), self._position + _AHEAD):
-                    pending.append(pool.submit(self._make, epoch, submitted, batches[submitted]))
-                    submitted += 1
+            for _ in range(left):
+                while len(pending) < min(left, _AHEAD):
+                    pending.append(pool.submit(next, batches))
                 batch = pending.popleft().result()
+                left -= 1
                 self._position += 1
                 yield batch
             self._finished = True
@@ -117,29 +118,46 @@ class BatchLoader:
     def _plan(self) -> tuple[list[np.ndarray], float]:
         """This rank's batches and the padding efficiency of the epoch, planned once."""
         if self._planned is None or self._planned[0] != self._epoch:
-            lengths = self._store.src_lengths, self._store.tgt_lengths
-            batches = self._batching.plan(*lengths, self._seed, self._epoch)
+            if self._lengths is None and self._tokenizers is not None:
+                self._lengths = expected_lengths(self._store, self._tokenizers)
+            src_lengths, tgt_lengths = self._lengths or (self._store.src_lengths, self._store.tgt_lengths)
+            batches = self._batching.plan(src_lengths, tgt_lengths, self._seed, self._epoch)
             mine = shard(batches, self._rank, self._world_size)
-            self._planned = self._epoch, mine, padding_efficiency(batches, *lengths)
+            if self._tokenizers is None:
+                efficiency = padding_efficiency(batches, src_lengths, tgt_lengths)
+            else:
+                efficiency = _efficiency(self._sampled_group(self._epoch, mine, 0, self._tokenizers))
+            self._planned = self._epoch, mine, efficiency
         return self._planned[1:]
 
-    def _make(self, epoch: int, position: int, indices: np.ndarray) -> Batch:
-        pairs = [self._store[i] for i in indices.tolist()]
-        if self._tokenizers is not None:
-            number = position * self._world_size + self._rank  # the batch's number in the plan for all ranks
-            words = np.random.SeedSequence([self._seed, epoch, number]).generate_state(1)
-            pairs = self._resampled(pairs, self._tokenizers, int(words[0]) % (2**32 - 2))
-        return collate(pairs, indices)
+    def _produce(self, epoch: int, plan: list[np.ndarray], position: int) -> Iterator[Batch]:
+        """The epoch's batches from `position` on; runs in the background."""
+        if self._tokenizers is None:
+            for indices in plan[position:]:
+                yield collate([self._store[i] for i in indices.tolist()], indices)
+            return
+        for first in range(position - position % GROUP, len(plan), GROUP):
+            group = self._sampled_group(epoch, plan, first, self._tokenizers)
+            for pairs, indices in group[max(0, position - first) :]:
+                yield collate(pairs, indices)
 
-    def _resampled(
-        self, pairs: list[tuple[np.ndarray, np.ndarray]], tokenizers: TokenizerPair, seed: int
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """New segmentations; a pair that would be over max_len keeps its stored ids."""
-        src, tgt = tokenizers.sample([src.tolist() for src, _ in pairs], [tgt.tolist() for _, tgt in pairs], seed)
-        most = self._store.max_len
-        return [
-            (np.asarray(s, dtype=np.int32), np.asarray(t, dtype=np.int32))
-            if len(s) <= most and len(t) <= most
-            else pair
-            for s, t, pair in zip(src, tgt, pairs, strict=True)
-        ]
+    def _sampled_group(
+        self, epoch: int, plan: list[np.ndarray], first: int, tokenizers: TokenizerPair
+    ) -> list[tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]]:
+        """The pairs and indices of GROUP planned batches, segmented anew and dealt into as many batches."""
+        planned = plan[first : first + GROUP]
+        if not planned:
+            return []
+        words = np.random.SeedSequence([self._seed, epoch, self._rank, first]).generate_state(2)
+        indices = np.concatenate(planned)
+        pairs = resample(self._store, indices, tokenizers, int(words[0]))
+        src_lengths, tgt_lengths = (np.asarray([len(side) for side in sides]) for sides in zip(*pairs, strict=True))
+        batches = regroup(src_lengths, tgt_lengths, len(planned), int(words[1]))
+        return [([pairs[i] for i in batch.tolist()], indices[batch]) for batch in batches]
+
+
+def _efficiency(batches: list[tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]]) -> float:
+    """Padding efficiency, 0-100, of batches of pairs of ids."""
+    lengths = np.asarray([(len(src), len(tgt)) for pairs, _ in batches for src, tgt in pairs])
+    ends = np.cumsum([len(pairs) for pairs, _ in batches])
+    return padding_efficiency(np.split(np.arange(len(lengths)), ends[:-1]), lengths[:, 0], lengths[:, 1])

@@ -6,6 +6,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -14,7 +15,6 @@ import zstandard
 from transformer.error import UserError
 
 _BOM = b"\xef\xbb\xbf"
-_DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zstandard.ZstdError)
 
 
 class Pair(NamedTuple):
@@ -71,6 +71,28 @@ _OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
 }
 
 
+@contextmanager
+def open_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file of bytes, decompressed by its suffix; trouble inside the `with` block is told as the user's.
+
+    Raises:
+        UserError: the file is missing or unreadable, cut short or corrupt.
+    """
+    try:
+        with _OPENERS.get(path.suffix.lower(), _plain)(path) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; correct the path or put the file there") from error
+    except OSError as error:
+        if error.errno is None:  # gzip and bz2 report damage so
+            raise UserError(f"{path} is corrupt ({error}); fetch or compress it again") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+        raise UserError(f"{path} is corrupt ({error}); fetch or compress it again") from error
+    except EOFError as error:
+        raise UserError(f"{path} is cut short ({error}); fetch or compress it again") from error
+
+
 def read_lines(path: Path) -> Iterator[str]:
     r"""Streams the lines of a UTF-8 file, decompressed by its suffix.
 
@@ -78,30 +100,19 @@ def read_lines(path: Path) -> Iterator[str]:
     mark at the start of the file are dropped; NUL bytes are kept; a last line without \n counts.
 
     Raises:
-        UserError: the file is missing or unreadable, cut short, corrupt, or not UTF-8 (with the line's number).
+        UserError: as `open_file`; or a line is not UTF-8 (with its number).
     """
-    number = 0
-    try:
-        with _OPENERS.get(path.suffix.lower(), _plain)(path) as file:
-            for number, raw in enumerate(file, start=1):
-                line = raw.removesuffix(b"\n").removesuffix(b"\r")
-                yield (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise UserError(
-            f"{path}, line {number}: byte 0x{byte:02x} at position {error.start + 1} is not UTF-8; "
-            "convert the file to UTF-8 (for example with iconv)"
-        ) from error
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; correct the path or put the file there") from error
-    except _DAMAGE as error:
-        raise UserError(
-            f"{path} is cut short or corrupt behind line {number} ({error or type(error).__name__}); "
-            "fetch or compress it again"
-        ) from error
-    except OSError as error:  # bz2 reports damage as a plain OSError without a number
-        what = error.strerror or f"{error} (corrupt behind line {number})"
-        raise UserError(f"{path} cannot be read: {what}") from error
+    with open_file(path) as file:
+        for number, raw in enumerate(file, start=1):
+            line = raw.removesuffix(b"\n").removesuffix(b"\r")
+            try:
+                text = (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path}, line {number}: byte 0x{error.object[error.start]:02x} at position {error.start + 1} "
+                    "is not UTF-8; convert the file to UTF-8 (for example with iconv)"
+                ) from error
+            yield text
 
 
 def read_aligned(src: Path, tgt: Path) -> Iterator[Pair]:

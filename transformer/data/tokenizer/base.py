@@ -97,12 +97,12 @@ class TokenizerPair:
         Args:
             src_ids: ids of each source sentence, without BOS and EOS.
             tgt_ids: ids of each target sentence.
-            seed: decides the result together with the ids; nothing else does. 0 to 2**32 - 2.
+            seed: decides the result together with the ids; nothing else does. 0 to 2**32 - 1.
 
         Returns:
             The new source ids and target ids; the same ids when no sampling is configured.
         """
-        return self.src.sample(src_ids, seed), self.tgt.sample(tgt_ids, seed + 1)
+        return self.src.sample(src_ids, seed), self.tgt.sample(tgt_ids, seed ^ 1)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all that decides which ids a pair gets."""

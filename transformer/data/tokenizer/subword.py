@@ -71,7 +71,7 @@ class SubwordTokenizer(Tokenizer):
         result = [[int(i) for i in ids] for ids in lines]
 
         def draw() -> None:
-            sentencepiece.set_random_generator_seed(seed)
+            sentencepiece.set_random_generator_seed(seed % (2**32 - 1))  # 2**32 - 1 would mean: any seed
             for k, text in zip(known, texts, strict=True):
                 drawn = self._processor.encode(
                     text, out_type=int, enable_sampling=True, alpha=self.sampling, nbest_size=-1
