@@ -1,0 +1,120 @@
+"""The searches on a real Transformer: with its cache as without, in a batch as alone."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from transformer.decoding.beam import Beam
+from transformer.decoding.greedy import Greedy
+from transformer.decoding.penalty import Wu
+from transformer.model.layers import LayerShape
+from transformer.model.position.relative import Relative
+from transformer.model.position.rotary import Rotary
+from transformer.model.position.sinusoidal import Sinusoidal
+from transformer.model.transformer import Transformer, Vocabulary
+from transformer.special import EOS, PAD
+
+VOCAB_SIZE = 300
+
+
+class WithoutCache:
+    """The same model, decoding every prefix from its beginning at every step."""
+
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
+
+    def start(self, src: Tensor, src_key_padding_mask: Tensor, width: int, capacity: int) -> "Prefixes":
+        memory = self.model.encode(src, src_key_padding_mask)
+        return Prefixes(memory, src_key_padding_mask, width)
+
+    def step(self, ids: Tensor, state: "Prefixes") -> Tensor:
+        state.prefixes = torch.cat([state.prefixes, ids.unsqueeze(-1)], dim=-1)
+        decoded = self.model.decode(
+            state.prefixes.flatten(0, 1),
+            state.memory.repeat_interleave(state.width, dim=0),
+            state.src_key_padding_mask.repeat_interleave(state.width, dim=0),
+        )
+        return self.model.output(decoded[:, -1]).view(state.n_sentences, state.width, -1)
+
+
+class Prefixes:
+    def __init__(self, memory: Tensor, src_key_padding_mask: Tensor, width: int) -> None:
+        self.memory, self.src_key_padding_mask, self.width = memory, src_key_padding_mask, width
+        self.prefixes = torch.zeros((memory.size(0), width, 0), dtype=torch.long)
+
+    @property
+    def n_sentences(self) -> int:
+        return self.prefixes.size(0)
+
+    @property
+    def length(self) -> int:
+        return self.prefixes.size(2)
+
+    def reorder(self, parents: Tensor) -> None:
+        self.prefixes = self.prefixes.gather(1, parents.unsqueeze(-1).expand_as(self.prefixes))
+
+    def keep(self, sentences: Tensor) -> None:
+        self.memory, self.src_key_padding_mask = self.memory[sentences], self.src_key_padding_mask[sentences]
+        self.prefixes = self.prefixes[sentences]
+
+
+@pytest.fixture(scope="module", params=[Sinusoidal, Relative, Rotary])
+def model(request) -> Transformer:
+    torch.manual_seed(3)
+    shape = LayerShape(16, 2, 24, "pre", "relu", 0.1, 0.1, 0.1)
+    model = Transformer(Vocabulary(VOCAB_SIZE, VOCAB_SIZE, "none"), shape, 2, 2, request.param, 32).eval()
+    with torch.no_grad():
+        # Sharper than at random, so that hypotheses differ, and of several lengths.
+        model.output.weight.mul_(4.0)
+        model.output.weight[EOS].add_(0.35 * model.output.weight.std())
+    return model
+
+
+@pytest.fixture(scope="module")
+def batch() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    lengths = [7, 3, 9, 1, 5]
+    src = torch.full((len(lengths), max(lengths)), PAD)
+    for row, length in zip(src, lengths, strict=True):
+        row[:length] = torch.randint(4, VOCAB_SIZE, (length,), generator=generator)
+        row[length - 1] = EOS
+    return src, src == PAD, torch.tensor([12, 6, 16, 4, 9])
+
+
+SEARCHES = [
+    Greedy(),
+    Beam(1, 1, Wu(1.0), early_stopping=True),
+    Beam(4, 4, Wu(1.0), early_stopping=True),
+    Beam(3, 2, Wu(0.6), early_stopping=False),
+]
+
+
+def assert_same(found, expected):
+    assert [[h.ids for h in best] for best in found] == [[h.ids for h in best] for best in expected]
+    for best, other in zip(found, expected, strict=True):
+        assert [h.log_prob for h in best] == pytest.approx([h.log_prob for h in other], abs=1e-3)
+        assert [h.score for h in best] == pytest.approx([h.score for h in other], abs=1e-3)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@torch.inference_mode()
+def test_the_cache_changes_nothing(model, batch, search):
+    assert_same(search.search(model, *batch), search.search(WithoutCache(model), *batch))
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@torch.inference_mode()
+def test_a_batch_gives_what_each_sentence_gives_alone(model, batch, search):
+    src, padding, limits = batch
+    together = search.search(model, src, padding, limits)
+    alone = []
+    for i in range(src.size(0)):
+        length = int((~padding[i]).sum())
+        alone += search.search(model, src[i : i + 1, :length], padding[i : i + 1, :length], limits[i : i + 1])
+    assert_same(together, alone)
+
+
+@torch.inference_mode()
+def test_translations_have_several_lengths(model, batch):
+    found = Beam(4, 4, Wu(1.0), early_stopping=True).search(model, *batch)
+    assert len({len(h.ids) for best in found for h in best}) > 4
