@@ -73,12 +73,16 @@ def download(url: str, path: Path, file: File, by_hand: str) -> None:
         with _locked(part) as out:
             if path.exists():  # another process was faster
                 return
-            _fetch(url, out, file, by_hand)
-            try:
-                verify(part, file, by_hand)
-            except UserError:
-                part.unlink()  # going on from wrong bytes would never end well
-                raise
+            for resumed in (out.tell() > 0, False):
+                _fetch(url, out, file, by_hand)
+                try:
+                    verify(part, file, by_hand)
+                    break
+                except UserError:
+                    _empty(out)  # going on from wrong bytes would never end well
+                    if not resumed:  # if it was resumed, only the old part may have been wrong
+                        part.unlink()
+                        raise
             os.replace(part, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}; {by_hand}") from error
@@ -94,10 +98,15 @@ def _locked(part: Path) -> Iterator[BinaryIO]:
         yield out
 
 
+def _empty(out: BinaryIO) -> None:
+    out.seek(0)  # truncating alone leaves the position, and tell() with it, where it was
+    out.truncate()
+
+
 def _fetch(url: str, out: BinaryIO, file: File, by_hand: str) -> None:
     """Appends to `out` until it has the expected size, in a few attempts, each going on where the last stopped."""
     if out.tell() > file.size:
-        out.truncate(0)
+        _empty(out)
     failure = ""
     for _ in range(ATTEMPTS):
         if out.tell() == file.size:
@@ -108,7 +117,7 @@ def _fetch(url: str, out: BinaryIO, file: File, by_hand: str) -> None:
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == 416:  # our idea of the rest does not fit the server's file: start anew
-                out.truncate(0)
+                _empty(out)
             elif error.code < 500:
                 raise UserError(f"{url} was refused ({error.code} {error.reason}); {by_hand}") from error
             failure = f"{error.code} {error.reason}"
@@ -127,11 +136,11 @@ def _receive(url: str, out: BinaryIO, file: File, by_hand: str) -> None:
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         if have and response.status != 206:  # the server sends everything again
-            out.truncate(0)
+            _empty(out)
             have = 0
         length = response.headers.get("Content-Length")
         if length is not None and have + int(length) != file.size:
-            out.truncate(0)
+            _empty(out)
             raise UserError(f"{url} has {have + int(length)} bytes where {file.size} are expected; {by_hand}")
         while block := response.read(_BLOCK):
             out.write(block)

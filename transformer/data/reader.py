@@ -104,9 +104,12 @@ def read_lines(path: Path) -> Iterator[str]:
     """
     with open_file(path) as file:
         for number, raw in enumerate(file, start=1):
-            line = raw.removesuffix(b"\n").removesuffix(b"\r")
+            if number == 1:
+                raw = raw.removeprefix(_BOM)
+                if not raw:  # nothing but the mark: no line
+                    return
             try:
-                text = (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8")
+                text = raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
             except UnicodeDecodeError as error:
                 raise UserError(
                     f"{path}, line {number}: byte 0x{error.object[error.start]:02x} at position {error.start + 1} "
