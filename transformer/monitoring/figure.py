@@ -84,11 +84,24 @@ def mark_best(axes: "Axes", x: float, y: float, colour: str) -> None:
 
 def to_png(figure: "Figure") -> bytes:
     """Return the figure as PNG, the same bytes for the same drawing."""
+    return _render(figure, "png", {"Software": None})
+
+
+def to_svg(figure: "Figure") -> str:
+    """Return the figure as an `<svg>` element to stand in a page, the same text for the same drawing."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "figure"}):
+        text = _render(figure, "svg", {"Date": None, "Creator": None}).decode()
+    return text[text.index("<svg") :]
+
+
+def _render(figure: "Figure", kind: str, metadata: dict[str, None]) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # No font on this machine has the character: a box in the picture says so.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+        figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
 
 
