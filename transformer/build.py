@@ -96,8 +96,10 @@ def runtime(config: RuntimeConfig) -> World:
 
 def model(config: ModelConfig, tokenizers: TokenizerPair, run: RuntimeConfig) -> Transformer:
     """The model, freshly initialised from torch's random state."""
-    parts = {"position": Position, "score": Score, "normalizer": Normalizer}
-    made = {name: instantiate(getattr(config, name), f"model.{name}", kind) for name, kind in parts.items()}
+    parts: dict[str, type] = {"position": Position, "score": Score, "normalizer": Normalizer}
+    made: dict[str, Any] = {
+        name: instantiate(getattr(config, name), f"model.{name}", kind) for name, kind in parts.items()
+    }
     if config.activation not in ACTIVATIONS:
         raise UserError(f"model.activation must be one of {', '.join(ACTIVATIONS)}, not {config.activation}")
     for name in ("d_model", "n_heads", "d_ff", "n_encoder_layers", "n_decoder_layers", "max_len"):
@@ -115,8 +117,8 @@ def model(config: ModelConfig, tokenizers: TokenizerPair, run: RuntimeConfig) ->
             dropout=config.dropout,
             attention_dropout=config.attention_dropout,
             activation_dropout=config.activation_dropout,
-            score=cast(Any, made["score"]),
-            normalizer=cast(Any, made["normalizer"]),
+            score=made["score"],
+            normalizer=made["normalizer"],
         )
         vocabulary = Vocabulary(tokenizers.src.vocab_size, tokenizers.tgt.vocab_size, config.tying)
         built = Transformer(
@@ -124,7 +126,7 @@ def model(config: ModelConfig, tokenizers: TokenizerPair, run: RuntimeConfig) ->
             shape,
             config.n_encoder_layers,
             config.n_decoder_layers,
-            cast(Any, made["position"]),
+            made["position"],
             config.max_len,
         )
     built.use_fast_paths(run.fused_attention, run.bulk_dropout)

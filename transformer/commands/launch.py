@@ -1,6 +1,7 @@
 """How a command starts and ends: Hydra composes its config, a user's mistake becomes one sentence and exit code 2."""
 
 import difflib
+import io
 import logging
 import os
 import sys
@@ -63,6 +64,8 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
         run: takes the config, returns the exit code or None for 0.
     """
     register_schemas()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is printed
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; the sentence is ours
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)

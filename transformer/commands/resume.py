@@ -1,8 +1,8 @@
 """What may change between a run and its resumption."""
 
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from transformer.config import TrainConfig
 from transformer.error import UserError
@@ -49,14 +49,18 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
     }
 
 
+def plain(config: TrainConfig) -> dict[str, Any]:
+    """A composed config as dicts and lists, interpolations resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(cast(DictConfig, config), resolve=True))
+
+
 def refuse_changes(saved: TrainConfig, now: TrainConfig) -> None:
     """Refuses to resume a run whose config has changed in what decides its result.
 
     Raises:
         UserError: naming every such key with both values.
     """
-    plain = [OmegaConf.to_container(OmegaConf.create(config), resolve=True) for config in (saved, now)]
-    differing = changes(*plain)  # type: ignore[arg-type]
+    differing = changes(*(plain(config) for config in (saved, now)))
     if differing:
         told = ", ".join(f"{key} was {old} and is now {new}" for key, (old, new) in differing.items())
         raise UserError(f"this run cannot be resumed with another config: {told}; change it back, or use another name")

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from transformer import build
 from transformer.commands.evaluate import score_split, show, write
 from transformer.commands.launch import launch
-from transformer.commands.resume import refuse_changes
+from transformer.commands.resume import plain, refuse_changes
 from transformer.config import TrainConfig
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
@@ -94,9 +94,8 @@ def run(config: TrainConfig) -> int:
         results = Path(config.results_dir) / config.name
         results.mkdir(parents=True, exist_ok=True)
         (results / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
-    plain = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
     try:
-        trainer.fit(config.name, plain)  # type: ignore[arg-type]
+        trainer.fit(config.name, plain(config))
     except Interrupted as stop:
         print(stop)
         return stop.exit_code

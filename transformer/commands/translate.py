@@ -40,7 +40,7 @@ def _output(path: str | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     try:
-        file = open(path, "w", encoding="utf-8", newline="\n")
+        file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 (entered below)
     except OSError as error:
         raise UserError(f"output {path} cannot be written ({error.strerror})") from error
     with file:

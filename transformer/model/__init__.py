@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: the Transformer and its parts."""

@@ -75,7 +75,7 @@ class DecoderState:
         return mine.flatten(2).unsqueeze(1)
 
     def reorder(self, parents: Tensor) -> None:
-        """Hypothesis j of each sentence goes on from the history of hypothesis parents[:, j], (n_sentences, width) long."""
+        """Hypothesis j of each sentence goes on from the history of parents[:, j], (n_sentences, width) long."""
         if self.width > 1:
             self.owner = self.owner.gather(1, parents.unsqueeze(-1).expand_as(self.owner))
 

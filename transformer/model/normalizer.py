@@ -1,4 +1,4 @@
-"""Normalizers: from scores to weights that sum to one over the keys. A row with nothing visible gets all zeros, never NaN."""
+"""Normalizers: from scores to weights that sum to one over the keys, or to zero where no key is visible; never NaN."""
 
 from abc import ABC, abstractmethod
 
@@ -26,7 +26,7 @@ class Soft(Normalizer):
 
 
 class Hard(Normalizer):
-    """All weight on the best key (Xu et al., 2015); gradients pass as if it had been Soft (straight-through estimator)."""
+    """All weight on the best key (Xu et al., 2015); gradients pass as if it were Soft (straight-through estimator)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ class Bilinear(Score):
 
 
 class Additive(Score):
-    """v . tanh(W q + U k), one v, W, U a head (Bahdanau et al., 2015). Memory grows with query_len x key_len x d_head."""
+    """v . tanh(W q + U k), one v, W, U a head (Bahdanau et al., 2015); memory query_len x key_len x d_head a head."""
 
     def __init__(self, n_heads: int, d_head: int) -> None:
         super().__init__(n_heads, d_head)

@@ -1,8 +1,9 @@
 """The encoder-decoder Transformer of "Attention Is All You Need" (Vaswani et al., 2017)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,7 +39,8 @@ class Vocabulary:
             raise ValueError(f"tying must be one of {', '.join(TYINGS)}, not {self.tying}")
         if self.tying == "three" and self.src_size != self.tgt_size:
             raise ValueError(
-                f"three-way tying needs one vocabulary, but the sizes are {self.src_size} (source) and {self.tgt_size} (target)"
+                f"three-way tying needs one vocabulary, but the sizes are {self.src_size} (source) and "
+                f"{self.tgt_size} (target)"
             )
 
 
@@ -181,9 +183,10 @@ class Transformer(nn.Module):
             capacity: most steps.
         """
         memory = self.encode(src, src_key_padding_mask)
-        layers = [
-            LayerCache(*layer.cross_attention.project_memory(memory), width, capacity) for layer in self.decoder_layers
-        ]
+        layers = []
+        for layer in cast(Iterable[DecoderLayer], self.decoder_layers):
+            memory_key, memory_value = layer.cross_attention.project_memory(memory)
+            layers.append(LayerCache(memory_key, memory_value, width, capacity))
         return DecoderState(layers, from_padding(src_key_padding_mask), width, capacity)
 
     def step(self, ids: Tensor, state: DecoderState) -> Tensor:
@@ -199,7 +202,7 @@ class Transformer(nn.Module):
         n_sentences, width = ids.shape
         x = self.tgt_embedding(ids.reshape(-1, 1), offset=state.length).view(n_sentences, width, -1)
         visible = state.visible()
-        for layer, cache in zip(self.decoder_layers, state.layers, strict=True):
+        for layer, cache in zip(cast(Iterable[DecoderLayer], self.decoder_layers), state.layers, strict=True):
             x = layer.step(x, cache, state, visible)
         state.length += 1
         return F.linear(self.decoder_norm(x), self.output.weight)
@@ -209,9 +212,9 @@ class Transformer(nn.Module):
         """Inside this context every forward pass appends its attention weights to what is yielded."""
         weights = Weights([], [], [])
         places: list[tuple[Mix, list[Tensor]]] = []
-        for encoder_layer in self.encoder_layers:
+        for encoder_layer in cast(Iterable[EncoderLayer], self.encoder_layers):
             places.append((encoder_layer.self_attention.mix, weights.encoder))
-        for decoder_layer in self.decoder_layers:
+        for decoder_layer in cast(Iterable[DecoderLayer], self.decoder_layers):
             places.append((decoder_layer.self_attention.mix, weights.decoder))
             places.append((decoder_layer.cross_attention.mix, weights.cross))
         for mix, into in places:

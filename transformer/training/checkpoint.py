@@ -192,9 +192,10 @@ class CheckpointFolder:
 
     def _ranked(self) -> list[Path]:
         """Checkpoints with a monitored value, best first; of equals the earlier."""
-        values = {p: read_manifest(p).get("monitored") for p in complete(self.folder)}
+        told = {p: read_manifest(p).get("monitored") for p in complete(self.folder)}
+        values = {p: float(v) for p, v in told.items() if v is not None}
         sign = 1 if self.retention.lower_is_better else -1
-        return sorted((p for p, v in values.items() if v is not None), key=lambda p: (sign * values[p], p))
+        return sorted(values, key=lambda p: (sign * values[p], p))
 
     def _link(self, name: str, target: Path) -> None:
         aside = self.folder / f".{name}.partial"

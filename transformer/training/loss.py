@@ -44,7 +44,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[no-untyped-def, override]
+    def forward(  # type: ignore[no-untyped-def]
         ctx, hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, with_gradients: bool
     ) -> Tensor:
         device = hidden.device.type
@@ -56,7 +56,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return sums
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
         d_hidden, d_weight = ctx.saved_tensors
         # Only the first sum is a loss; the others are told, not trained on.
         return (d_hidden * grad[0]).to(d_hidden.dtype), d_weight * grad[0], None, None, None
@@ -146,7 +146,7 @@ class Objective(nn.Module):
             tgt_out: long (batch, tgt_len).
 
         Returns:
-            float (3,): sum of smoothed losses in nats (differentiable), sum of unsmoothed ones, count of right argmaxes.
+            float (3,): sum of smoothed losses in nats (differentiable), of unsmoothed ones, count of right argmaxes.
         """
         memory = self.model.encode(src, src_key_padding_mask)
         hidden = self.model.decode(tgt_in, memory, src_key_padding_mask).flatten(0, 1)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, object]]:
-    """Two groups for an optimizer: matrices, which its weight decay shrinks, and biases and norms, which it leaves alone."""
+    """Two groups: matrices, which weight decay shrinks, and biases and norms, which it leaves alone."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, object]] = [{"params": [p for p in parameters if p.dim() > 1]}]
     if vectors := [p for p in parameters if p.dim() <= 1]:

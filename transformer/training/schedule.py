@@ -38,7 +38,9 @@ class Schedule(ABC):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from `state_dict`."""
+        """Goes on from `state_dict`; there is nothing to take up where that is empty."""
+        if state:
+            raise ValueError(f"a {type(self).__name__} schedule has no state, but was given {state}")
 
 
 class Constant(Schedule):
@@ -52,7 +54,7 @@ class Constant(Schedule):
 class InverseSqrt(Schedule):
     """Warm-up, then sqrt(warmup_steps / step).
 
-    The schedule of Vaswani et al. (2017, equation 3), "noam", is this shape with the peak (d_model * warmup_steps)^-0.5.
+    Vaswani et al. (2017, equation 3), "noam", is this shape with the peak (d_model * warmup_steps)^-0.5.
     """
 
     def factor(self, step: int) -> float:

@@ -6,7 +6,7 @@ from types import FrameType, TracebackType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 (a way to end, not an error)
     """Training stopped on a signal, after saving a checkpoint.
 
     Attributes:

@@ -13,7 +13,7 @@ def distances(query_len: int, key_len: int, offset: int, device: torch.device) -
 
 
 class Relative(Position):
-    """A learned scalar for each head and clipped distance, added to the scores (after Shaw et al., 2018; Raffel et al., 2020)."""
+    """A learned scalar a head and clipped distance, added to the scores (Shaw et al., 2018; Raffel et al., 2020)."""
 
     max_distance = 32
 
