@@ -9,10 +9,10 @@ from transformer.monitoring.figure import (
     COLOURS,
     INK,
     dress,
-    families,
     mark_best,
     new_figure,
     plot_line,
+    put_heading,
     to_png,
     use_log_scale,
 )
@@ -53,15 +53,14 @@ class Curves(Observer):
 def draw_curves(epochs: Sequence[EpochEnd], title: str) -> "Figure":
     """Return a figure of four panels, 10 by 6.6 inches: loss, perplexity, BLEU (or accuracy without BLEU), rate.
 
-    A dotted line stands at the best epoch. The training loss is label-smoothed and the validation loss is not, so only
-    the perplexities, both unsmoothed, can be compared; the legend says so.
+    A dotted line stands at the best epoch; an empty title is left out. The training loss is label-smoothed and the
+    validation loss is not, so only the perplexities, both unsmoothed, can be compared; the legend says so.
     """
     best = max((e.epoch for e in epochs if e.best), default=None)
     figure = new_figure(10, 6.6)
-    heading = title if best is None else f"{title}, best after epoch {best}"
-    figure.suptitle(
-        heading, x=0.015, ha="left", fontsize=15, fontweight="bold", color=INK, parse_math=False, family=families(title)
-    )
+    if title:
+        heading = title if best is None else f"{title}, best after epoch {best}"
+        put_heading(figure, heading, 15)
     (loss, perplexity), (quality, rate) = figure.subplots(2, 2)
     xs = [e.epoch for e in epochs]
 
@@ -86,7 +85,8 @@ def draw_curves(epochs: Sequence[EpochEnd], title: str) -> "Figure":
         if best is not None:
             axes.axvline(best, color="#999999", linewidth=1, linestyle=":", zorder=0)
         if axes.get_legend_handles_labels()[1]:
-            axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+            corner = "lower right" if axes is quality else "upper right"
+            axes.legend(loc=corner, frameon=False, fontsize=9, labelcolor=INK)
     return figure
 
 

@@ -27,6 +27,13 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
+def put_heading(figure: "Figure", text: str, size: float) -> None:
+    """Put a line of `size` points above the figure, flush left; `$` and `_` in it mean themselves."""
+    figure.suptitle(
+        text, x=0.015, ha="left", fontsize=size, fontweight="bold", color=INK, parse_math=False, family=families(text)
+    )
+
+
 def dress(axes: "Axes", title: str, x_label: str) -> None:
     """Give a panel its title and a quiet frame: two spines, a faint horizontal grid, whole numbers along x."""
     from matplotlib.ticker import MaxNLocator

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from transformer.monitoring.figure import INK, families, new_figure
+from transformer.monitoring.figure import INK, families, new_figure, put_heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,7 +121,7 @@ def _label(axes: "Axes", src_tokens: Sequence[str], tgt_tokens: Sequence[str], s
 
 def _titled_figure(width: float, height: float, title: str) -> "Figure":
     figure = new_figure(max(width, 0.12 * len(title) + 0.4), max(height, 2.4))
-    figure.suptitle(title, fontsize=12, fontweight="bold", color=INK, parse_math=False, family=families(title))
+    put_heading(figure, title, 12)
     return figure
 
 
