@@ -1,8 +1,10 @@
+import math
 import re
 import subprocess
 import sys
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -10,7 +12,14 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from transformer.error import UserError
-from transformer.monitoring.tensorboard import TensorBoard, cut_events, flatten, sample_table, step_scalars
+from transformer.monitoring.tensorboard import (
+    TensorBoard,
+    cut_events,
+    flatten,
+    sample_table,
+    step_scalars,
+    write_histograms,
+)
 
 STEP_TAGS = {
     "train/loss",
@@ -25,7 +34,7 @@ BEST_TAGS = {"best/bleu", "best/valid_loss"}
 
 
 def read(folder):
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0, "histograms": 0})
     events.Reload()
     return events
 
@@ -163,6 +172,33 @@ def test_training_and_validation_share_a_panel(tmp_path, tell):
     panels = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
     assert panels["loss"] == ["train/loss", "valid/loss"]
     assert {tag for tags in panels.values() for tag in tags} <= set(points(tmp_path))
+
+
+def histograms(folder):
+    events = read(folder / "weights")
+    return {
+        tag: [(h.step, h.histogram_value.num) for h in events.Histograms(tag)] for tag in events.Tags()["histograms"]
+    }
+
+
+def test_histograms_of_weights_are_cut_with_the_run_and_do_not_double(tmp_path, tell):
+    kill(tmp_path, tell, 0, 40)
+    weights = {"encoder.layers.0.weight": torch.randn(5, 3), "bias": torch.nn.Parameter(torch.zeros(4).bfloat16())}
+    for step in (10, 20, 20, 40):
+        write_histograms(tmp_path, weights, step)
+    assert histograms(tmp_path) == {
+        "encoder/layers/0/weight": [(10, 15), (20, 15), (40, 15)],
+        "bias": [(10, 4), (20, 4), (40, 4)],
+    }
+    finish(tmp_path, tell, 25, 30)
+    assert [step for step, _ in histograms(tmp_path)["bias"]] == [10, 20]
+
+
+@pytest.mark.parametrize("bad", [torch.tensor([1.0, math.nan]), torch.zeros(0)])
+def test_a_parameter_without_a_histogram_is_named(tmp_path, bad):
+    with pytest.raises(ValueError, match=r"head\.bias has no histogram"):
+        write_histograms(tmp_path, {"head.bias": bad}, 1)
+    assert not (tmp_path / "weights").exists()
 
 
 def test_flatten():

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from transformer.error import UserError
 from transformer.monitoring.replace import replace
 from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
@@ -53,7 +55,8 @@ class TensorBoard(Observer):
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        cut_events(self.folder, start.resumed_step)
+        for folder in (self.folder, self.folder / "weights"):
+            cut_events(folder, start.resumed_step)
         self.window = []
         self.writer = SummaryWriter(str(self.folder), purge_step=start.resumed_step + 1, flush_secs=FLUSH_SECONDS)
         values = flatten(start.config) | {"n_parameters": start.n_parameters}
@@ -107,6 +110,34 @@ class TensorBoard(Observer):
         if self.writer is not None:
             for tag, value in scalars.items():
                 self.writer.add_scalar(tag, value, step)
+
+
+def write_histograms(folder: Path, weights: Mapping[str, torch.Tensor], step: int) -> None:
+    """Write a histogram of each parameter as the run `<name>/weights`; a step written again replaces the earlier one.
+
+    They live in `folder/weights`: TensorBoard reads only the newest file of a folder that a training run writes to.
+
+    Args:
+        folder: the run's folder.
+        weights: parameter name, with dots as in a state dict, -> values of any shape.
+        step: the updates the parameters have seen.
+
+    Raises:
+        ValueError: a parameter holds NaN or infinity, or nothing.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    plain = {name: value.detach().to("cpu", torch.float32) for name, value in weights.items()}
+    for name, value in plain.items():
+        if not value.numel() or not value.isfinite().all():
+            raise ValueError(f"{name} has no histogram: it is empty or holds NaN or infinity")
+    suffix = f".step{step:09d}"
+    for path in (folder / "weights").glob(f"{EVENT_FILES}{suffix}"):
+        path.unlink()
+    writer = SummaryWriter(str(folder / "weights"), filename_suffix=suffix)
+    for name, value in plain.items():
+        writer.add_histogram(name.replace(".", "/"), value, step)
+    writer.close()
 
 
 def step_scalars(window: Sequence[StepEnd]) -> dict[str, float]:
