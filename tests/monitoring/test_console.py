@@ -77,7 +77,9 @@ def test_the_end_names_best_epoch_signature_and_last_checkpoint(console, log, te
     assert "step_000000010" not in log.getvalue()
 
 
-def test_an_end_before_any_epoch_is_fine(console, log, make_start):
+def test_an_end_before_the_start_or_any_epoch_is_fine(console, log, make_start):
+    console.on_end()
+    assert log.getvalue() == ""
     console.on_start(make_start(0))
     console.on_end()
     assert "best" not in log.getvalue()

@@ -129,3 +129,16 @@ def test_a_run_that_ends_before_its_first_epoch_writes_no_page(tmp_path, tell):
     tell([report], 0, 5)
     report.on_end()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_browser_shows_the_page_without_an_error(tmp_path, content, browser):
+    (tmp_path / "page.html").write_text(report_page(content), encoding="utf-8")
+    browser.open((tmp_path / "page.html").as_uri())
+    browser.wait_for("small <1>", "test_2016", "zwei", "Versions")
+    width, overflow = browser.evaluate(
+        "[document.querySelector('svg').getBoundingClientRect().width,"
+        " document.documentElement.scrollWidth - innerWidth]"
+    )
+    assert width > 600
+    assert overflow <= 0
+    assert browser.errors == []

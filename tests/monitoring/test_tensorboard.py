@@ -93,6 +93,30 @@ def test_killed_and_resumed_has_the_points_of_a_run_never_stopped(tmp_path, tell
     assert texts(tmp_path / "killed", "samples/translations") == texts(tmp_path / "whole", "samples/translations")
 
 
+def test_an_epoch_told_again_after_a_stop_before_its_checkpoint_does_not_double(tmp_path, tell, make_epoch, make_start):
+    finish(tmp_path / "whole", tell, 0, 30)
+    kill(tmp_path / "killed", tell, 0, 20)
+    board = TensorBoard(str(tmp_path / "killed"), 4)
+    board.on_start(make_start(20))
+    board.on_epoch(make_epoch(2))
+    board.on_end()
+    finish(tmp_path / "killed", tell, 20, 30)
+    assert points(tmp_path / "killed") == points(tmp_path / "whole")
+
+
+def test_an_epoch_told_for_the_first_time_after_a_stop_is_written(tmp_path, make_step, make_epoch, make_start):
+    board = TensorBoard(str(tmp_path), 4)
+    board.on_start(make_start(0))
+    for step in range(1, 11):
+        board.on_step(make_step(step))
+    board.on_end()
+    board = TensorBoard(str(tmp_path), 4)
+    board.on_start(make_start(10))
+    board.on_epoch(make_epoch(1))
+    board.on_end()
+    assert points(tmp_path)["valid/loss"] == [(10, pytest.approx(5.1))]
+
+
 def test_void_points_are_gone_from_the_files_before_a_new_one_is_written(tmp_path, tell):
     kill(tmp_path, tell, 0, 46)
     cut_events(tmp_path, 20)

@@ -33,7 +33,7 @@ class Console(Observer):
         self.header_printed = False
         self.best: EpochEnd | None = None
         self.checkpoint = ""
-        self.started = 0.0
+        self.started: float | None = None
 
     def on_start(self, start: RunStart) -> None:
         """Print what is trained and for how long."""
@@ -64,7 +64,8 @@ class Console(Observer):
             self._print(best_line(self.best), "bold")
         if self.checkpoint:
             self._print(f"last checkpoint: {printable(self.checkpoint)}", "")
-        self._print(f"trained for {duration(time.monotonic() - self.started)}", "")
+        if self.started is not None:
+            self._print(f"trained for {duration(time.monotonic() - self.started)}", "")
 
     def _print(self, text: str, style: str) -> None:
         self.terminal.print(text, style=style or None)

@@ -49,14 +49,15 @@ class TensorBoard(Observer):
         self.every_steps = every_steps
         self.writer: SummaryWriter | None = None
         self.window: list[StepEnd] = []
+        self.told: set[int] = set()
 
     def on_start(self, start: RunStart) -> None:
         """Cut the files back to `start.resumed_step`, open a new one, write config and layout."""
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        for folder in (self.folder, self.folder / "weights"):
-            cut_events(folder, start.resumed_step)
+        cut_events(self.folder / "weights", start.resumed_step)
+        self.told = cut_events(self.folder, start.resumed_step)
         self.window = []
         self.writer = SummaryWriter(str(self.folder), purge_step=start.resumed_step + 1, flush_secs=FLUSH_SECONDS)
         values = flatten(start.config) | {"n_parameters": start.n_parameters}
@@ -80,7 +81,8 @@ class TensorBoard(Observer):
     def on_epoch(self, end: EpochEnd) -> None:
         """Write the epoch's points and samples, and push everything to disk."""
         self._write_window()
-        if self.writer is None:
+        # A run stopped between the end of an epoch and its checkpoint tells the same epoch again when it is resumed.
+        if self.writer is None or end.step in self.told:
             return
         self._write(epoch_scalars(end), end.step)
         if end.samples:
@@ -206,29 +208,36 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int 
     return flat
 
 
-def cut_events(folder: Path, last_step: int) -> None:
+def cut_events(folder: Path, last_step: int) -> set[int]:
     """Keep only the events of steps 1 to `last_step` in the folder's event files, byte for byte; drop empty files.
 
     Events without a step (config, layout) go too: the run that goes on writes them anew. Each file is replaced by a
     rename, so a crash in the middle loses nothing and the next call finishes the work.
+
+    Returns:
+        the steps among them at which an epoch's points stand.
     """
     from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
     for leftover in folder.glob(f".{EVENT_FILES}.tmp"):
         leftover.unlink()
+    epoch_steps = set()
     for path in sorted(folder.glob(EVENT_FILES)):
         content = path.read_bytes()
-        kept, n_kept = [], 0
+        kept, n_points = [], 0
         for record, data in read_records(content):
             event = Event.FromString(data)
             is_point = event.HasField("summary") and 1 <= event.step <= last_step
-            n_kept += is_point
+            n_points += is_point
             if is_point or event.HasField("file_version"):
                 kept.append(record)
-        if n_kept == 0:
+            if is_point and any(value.tag == "valid/loss" for value in event.summary.value):
+                epoch_steps.add(event.step)
+        if n_points == 0:
             path.unlink()
         elif len(b"".join(kept)) < len(content):
             replace(path, b"".join(kept))
+    return epoch_steps
 
 
 def read_records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
