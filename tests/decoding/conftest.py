@@ -1,5 +1,5 @@
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -102,6 +102,15 @@ def sources(sentences: list[int]) -> tuple[Tensor, Tensor]:
     return src, torch.zeros_like(src, dtype=torch.bool)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep to one thread: the tensors here are so small that several only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def scripted_model() -> type[ScriptedModel]:
     return ScriptedModel
@@ -114,9 +123,9 @@ def make_script() -> Callable[..., Script]:
 
 @pytest.fixture(scope="session")
 def run_search() -> Callable:
-    """Return a function: search, model, sentence numbers, maximum lengths -> list of list of Hypothesis."""
+    """Return a function: search, model, sentence numbers, maximum lengths, demands -> list of list of Hypothesis."""
 
-    def run(search, model, sentences: list[int], max_lengths: list[int]):
-        return search.search(model, *sources(sentences), torch.tensor(max_lengths))
+    def run(search, model, sentences: list[int], max_lengths: list[int], demands=None):
+        return search.search(model, *sources(sentences), torch.tensor(max_lengths), demands)
 
     return run

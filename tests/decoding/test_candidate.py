@@ -63,7 +63,7 @@ def test_candidates_subtract_the_whole_vocabulary_and_leave_the_logits_alone():
     logits[:, :, PAD] = 9.0
     logits[:, :, BOS] = 10.0
     before = logits.clone()
-    tokens, log_probs = best_candidates(logits, 4, torch.tensor([False, False]))
+    tokens, log_probs = best_candidates(logits, logits, 4, torch.tensor([False, False]))
     assert torch.equal(logits, before)
     assert tokens.shape == log_probs.shape == (2, 3, 4)
     assert not ((tokens == PAD) | (tokens == BOS)).any()
@@ -75,7 +75,7 @@ def test_candidates_subtract_the_whole_vocabulary_and_leave_the_logits_alone():
 
 def test_a_sentence_that_must_end_has_only_eos():
     logits = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(5))
-    tokens, log_probs = best_candidates(logits, 4, torch.tensor([False, True]))
+    tokens, log_probs = best_candidates(logits, logits, 4, torch.tensor([False, True]))
     assert (tokens[1, :, 0] == EOS).all()
     assert torch.equal(log_probs[1, :, 0], logits.log_softmax(-1)[1, :, EOS])
     assert (log_probs[1, :, 1:] == float("-inf")).all()
@@ -85,7 +85,7 @@ def test_a_sentence_that_must_end_has_only_eos():
 def test_impossible_tokens_stay_impossible():
     logits = torch.full((1, 1, 8), float("-inf"))
     logits[0, 0, 5] = 1.0
-    tokens, log_probs = best_candidates(logits, 3, torch.tensor([False]))
+    tokens, log_probs = best_candidates(logits, logits, 3, torch.tensor([False]))
     assert tokens[0, 0, 0] == 5
     assert log_probs[0, 0].tolist() == [0.0, float("-inf"), float("-inf")]
 
@@ -94,4 +94,4 @@ def test_not_a_number_is_refused():
     logits = torch.zeros(1, 2, 8)
     logits[0, 1, 3] = float("nan")
     with pytest.raises(UserError, match="NaN"):
-        best_candidates(logits, 3, torch.tensor([False]))
+        best_candidates(logits, logits, 3, torch.tensor([False]))

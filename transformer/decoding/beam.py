@@ -1,14 +1,18 @@
 """Beam search."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from transformer.decoding.candidate import DEAD, best_candidates
+from transformer.decoding.demand import Demand, start_rules
 from transformer.decoding.history import Finished, History
 from transformer.decoding.penalty import LengthPenalty
-from transformer.decoding.search import Hypothesis, Search, StepModel
+from transformer.decoding.required import Required, in_turn
+from transformer.decoding.rule import Bounds, Rule
+from transformer.decoding.search import Hypothesis, NoTranslationError, Search, StepModel
 from transformer.error import UserError
 from transformer.special import BOS, EOS
 
@@ -18,7 +22,7 @@ class Choice:
     """What one step chose, for k sentences.
 
     parents, tokens: long (k, width), the living hypotheses: slot of the parent and new token.
-    log_probs: (k, width), best first, -inf for a slot in which nothing lives.
+    log_probs: (k, width), -inf for a slot in which nothing lives.
     ended_parents, ended_log_probs: (k, n), hypotheses that took EOS, -inf where there is none.
     """
 
@@ -29,19 +33,27 @@ class Choice:
     ended_log_probs: Tensor
 
 
-def choose(logits: Tensor, log_probs: Tensor, must_end: Tensor) -> Choice:
+def choose(
+    logits: Tensor, visible: Tensor, log_probs: Tensor, must_end: Tensor, required: Required | None = None
+) -> Choice:
     """Extend the living hypotheses by one token.
 
-    logits: (k, width, vocab_size). log_probs: (k, width), -inf for a dead slot. must_end: bool (k,).
+    logits, visible: (k, width, vocab_size), see `best_candidates`. log_probs: (k, width), -inf for a dead slot.
+    must_end: bool (k,). required: the required phrases, among which the beam is then shared out.
 
     Of all continuations the best `width` that do not end live on; one that ends counts if it is among the best `width`
     of all. Equal log-probabilities: the lower slot first, then the lower token id.
     """
     width = logits.size(1)
+    extra = None if required is None else required.next_tokens()
     # A hypothesis gives at most its best `width` tokens to the living, and EOS besides.
-    tokens, token_log_probs = best_candidates(logits, width + 1, must_end)
+    tokens, token_log_probs = best_candidates(logits, visible, width + 1, must_end, extra)
+    banks = None if required is None else required.banks(tokens).flatten(1)
     n_tokens = tokens.size(2)
     totals, order = (log_probs.unsqueeze(-1) + token_log_probs).flatten(1).sort(dim=1, descending=True, stable=True)
+    if banks is not None:
+        turns = in_turn(banks.gather(1, order), totals > DEAD)
+        totals, order = totals.gather(1, turns), order.gather(1, turns)
     parents, tokens = order // n_tokens, tokens.flatten(1).gather(1, order)
     ends = tokens == EOS
     living = ends.long().argsort(dim=1, stable=True)[:, :width]
@@ -64,11 +76,19 @@ class Beam(Search):
         early_stopping: True stops a sentence once beam_size hypotheses have ended, as most toolkits do. False stops
             it only when no living hypothesis can still beat the worst of the n_best kept ones, whatever tokens follow
             up to the maximum length: the result is that of never stopping.
+        rules: what a translation may not do, see transformer.decoding.rule.
 
     Raises UserError for a beam_size or n_best that is impossible.
     """
 
-    def __init__(self, beam_size: int, n_best: int, penalty: LengthPenalty, early_stopping: bool) -> None:
+    def __init__(
+        self,
+        beam_size: int,
+        n_best: int,
+        penalty: LengthPenalty,
+        early_stopping: bool,
+        rules: Sequence[Rule] = (),
+    ) -> None:
         if beam_size < 1:
             raise UserError(f"beam_size must be at least 1, not {beam_size}")
         if not 1 <= n_best <= beam_size:
@@ -77,6 +97,7 @@ class Beam(Search):
         self.n_best = n_best
         self.penalty = penalty
         self.early_stopping = early_stopping
+        self.rules = rules
 
     @property
     def width(self) -> int:
@@ -84,7 +105,12 @@ class Beam(Search):
         return self.beam_size
 
     def search(
-        self, model: StepModel, src: Tensor, src_key_padding_mask: Tensor, max_lengths: Tensor
+        self,
+        model: StepModel,
+        src: Tensor,
+        src_key_padding_mask: Tensor,
+        max_lengths: Tensor,
+        demands: Sequence[Demand] | None = None,
     ) -> list[list[Hypothesis]]:
         """Search the n_best translations of each sentence, see `Search.search`.
 
@@ -97,24 +123,33 @@ class Beam(Search):
         finished = Finished(n_sentences, self.n_best, device)
         # Sentences that are done leave the batch: row r below belongs to sentence sentences[r].
         sentences, limits = torch.arange(n_sentences, device=device), max_lengths.to(device)
+        bounds = Bounds((~src_key_padding_mask).sum(1) - 1, limits, width)
+        rules, required = start_rules(self.rules, demands, bounds)
         ids = torch.full((n_sentences, width), BOS, device=device)
         # All slots hold the same empty hypothesis, so only the first may live.
         log_probs = torch.full((n_sentences, width), DEAD, device=device)
         log_probs[:, 0] = 0.0
         for step in range(capacity):
-            choice = choose(model.step(ids, state), log_probs, limits == step + 1)
+            logits = model.step(ids, state)
+            choice = choose(logits, rules.visible(logits), log_probs, limits == step + 1, required)
             history.record(step, sentences, choice.parents, choice.tokens)
             finished.add(step, sentences, choice.ended_parents, choice.ended_log_probs, self.penalty)
-            going = self._going(step, choice.log_probs[:, 0], limits, finished, sentences).nonzero().flatten()
+            going = self._going(step, choice.log_probs.amax(1), limits, finished, sentences).nonzero().flatten()
             if going.numel() == 0:
                 break
             ids, log_probs, parents = choice.tokens, choice.log_probs, choice.parents
             if going.numel() < sentences.numel():
                 state.keep(going)
+                rules.keep(going)
                 sentences, limits = sentences[going], limits[going]
                 ids, log_probs, parents = ids[going], log_probs[going], parents[going]
             state.reorder(parents)
-        return finished.hypotheses(history)
+            rules.advance(parents, ids)
+        found = finished.hypotheses(history)
+        for i, hypotheses in enumerate(found):
+            if not hypotheses:
+                raise NoTranslationError(i, int(max_lengths[i]))
+        return found
 
     def _going(
         self, step: int, best_log_probs: Tensor, limits: Tensor, finished: Finished, sentences: Tensor

@@ -56,32 +56,46 @@ def log_probs_at(logits: Tensor, ids: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def best_candidates(logits: Tensor, k: int, must_end: Tensor) -> tuple[Tensor, Tensor]:
+def best_candidates(
+    logits: Tensor, visible: Tensor, k: int, must_end: Tensor, extra: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the k best continuations of every hypothesis: tokens, long, and their log-probabilities.
 
-    logits: (n_sentences, width, vocab_size). must_end: bool (n_sentences,), True where EOS is the only choice.
-    Both results: (n_sentences, width, min(k, vocab_size)), best first; the log-probability is that of the whole
-    vocabulary, and -inf marks what is no candidate (PAD and BOS never are one).
+    logits: (n_sentences, width, vocab_size). visible: the same tensor, or one like it with -inf where a token may not
+    be taken. must_end: bool (n_sentences,), True where EOS is the only choice. extra: long (n_sentences, width,
+    n_extra), tokens that are candidates however unlikely, PAD for none.
+    Both results: (n_sentences, width, min(k, vocab_size) + n_extra), the k in order, best first; the log-probability is
+    that of `logits` over the whole vocabulary, and -inf marks what is no candidate (PAD and BOS never are one).
 
     Raises UserError where the model gives NaN.
     """
     n_sentences, width, vocab_size = logits.shape
-    rows = logits.reshape(-1, vocab_size)
-    special = rows[:, : BOS + 1].clone()
-    rows[:, PAD] = rows[:, BOS] = DEAD
-    values, tokens = top_tokens(rows, k)
+    rows, shown = logits.reshape(-1, vocab_size), visible.reshape(-1, vocab_size)
+    special = shown[:, : BOS + 1].clone()
+    shown[:, PAD] = shown[:, BOS] = DEAD
+    values, tokens = top_tokens(shown, k)
+    if extra is not None:
+        tokens = torch.cat([tokens, extra.flatten(0, 1)], dim=1)
+        values = torch.cat([values, _unless_repeated(shown, tokens, values.size(1))], dim=1)
     if must_end.any():
         ending = must_end.repeat_interleave(width)
         tokens[ending, 0] = EOS
-        values[ending, 0] = rows[ending, EOS]
+        values[ending, 0] = shown[ending, EOS]
         values[ending, 1:] = DEAD
-    rows[:, : BOS + 1] = special
+    shown[:, : BOS + 1] = special
     log_probs = log_probs_at(rows, tokens)
     if log_probs.isnan().any():
         raise UserError("the model's log-probabilities are not a number (NaN): its weights are damaged or overflow")
     log_probs.masked_fill_(values == DEAD, DEAD)
     shape = (n_sentences, width, tokens.size(1))
     return tokens.view(shape), log_probs.view(shape)
+
+
+def _unless_repeated(logits: Tensor, tokens: Tensor, start: int) -> Tensor:
+    """Return the logits of tokens[:, start:], -inf for one that stands further left: tokens long (n_rows, n)."""
+    same = tokens[:, start:, None] == tokens[:, None, :]
+    repeated = same.tril(start - 1).any(-1)
+    return logits.gather(1, tokens[:, start:]).masked_fill(repeated, DEAD)
 
 
 def _top_positions(values: Tensor, k: int) -> Tensor:

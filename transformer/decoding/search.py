@@ -1,10 +1,14 @@
 """What a search needs of a model, and what it gives back."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
+
+from transformer.decoding.demand import Demand
+from transformer.error import UserError
 
 
 class DecoderState(Protocol):
@@ -55,6 +59,14 @@ class Hypothesis:
     score: float
 
 
+class NoTranslationError(UserError):
+    """Nothing meets the rules and demands of a sentence. sentence: its index in the batch, counted from 0."""
+
+    def __init__(self, sentence: int, max_length: int) -> None:
+        super().__init__(f"no translation of at most {max_length} tokens, EOS counted, meets the rules and demands")
+        self.sentence = sentence
+
+
 class Search(ABC):
     """A way to find translations; it keeps no state between calls."""
 
@@ -65,13 +77,22 @@ class Search(ABC):
 
     @abstractmethod
     def search(
-        self, model: StepModel, src: Tensor, src_key_padding_mask: Tensor, max_lengths: Tensor
+        self,
+        model: StepModel,
+        src: Tensor,
+        src_key_padding_mask: Tensor,
+        max_lengths: Tensor,
+        demands: Sequence[Demand] | None = None,
     ) -> list[list[Hypothesis]]:
         """Search translations for a batch.
 
         src: long (n_sentences, src_len). src_key_padding_mask: bool (n_sentences, src_len), True = padding.
         max_lengths: long (n_sentences,), at least 1: most tokens of each translation, EOS included. A hypothesis that
         reaches its limit ends there: its last token is EOS, whatever the model says.
+        demands: what each sentence demands besides; None: nothing.
+
+        Raises NoTranslationError where nothing meets the rules and the demands of a sentence; UserError for a demand
+        that contradicts itself or that this search cannot meet.
 
         Returns, for each sentence in order, its hypotheses, best first. PAD and BOS never occur in them.
         """
