@@ -60,7 +60,8 @@ class Metric(ABC):
         result = scorer.corpus_score(list(hypotheses), [list(references)], n_bootstrap=max(1, n_bootstrap))
         low = high = None
         if n_bootstrap:
-            low, high = result._mean - result._ci, result._mean + result._ci
+            mean, half = float(result._mean), float(result._ci)  # sacrebleu gives NumPy numbers, of chrF float32
+            low, high = mean - half, mean + half
         return Score(self.name, float(result.score), str(scorer.get_signature()), low, high)
 
     def sentence_scores(self, hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
