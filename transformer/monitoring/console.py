@@ -74,9 +74,8 @@ class Console(Observer):
 def start_line(start: RunStart) -> str:
     """Return e.g. `small: 2,613,248 parameters, 227 steps per epoch, at most 60 epochs, resuming after step 4,540`."""
     parts = [f"{start.n_parameters:,} parameters", f"{start.steps_per_epoch:,} steps per epoch"]
-    limits = [
-        f"{n:,} {what}" for n, what in ((start.max_epochs, "epochs"), (start.max_steps, "steps")) if n is not None
-    ]
+    ends = ((start.max_epochs, "epoch"), (start.max_steps, "step"))
+    limits = [f"{n:,} {what}{'s' if n != 1 else ''}" for n, what in ends if n is not None]
     if limits:
         parts.append("at most " + " or ".join(limits))
     if start.resumed_step:
