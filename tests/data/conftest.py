@@ -29,7 +29,10 @@ _WHAT = [
 def sentences() -> list[tuple[str, str]]:
     """150 English-German pairs of 3 to 11 words."""
     return [
-        (f"{who[0]} {verb[0]} {what[0]} .".capitalize(), f"{who[1]} {verb[1]} {what[1]} .".capitalize())
+        (
+            f"{who[0][0].upper()}{who[0][1:]} {verb[0]} {what[0]} .",
+            f"{who[1][0].upper()}{who[1][1:]} {verb[1]} {what[1]} .",
+        )
         for who in _WHO
         for verb in _VERB
         for what in _WHAT

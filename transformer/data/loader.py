@@ -151,13 +151,18 @@ class BatchLoader:
         words = np.random.SeedSequence([self._seed, epoch, self._rank, first]).generate_state(2)
         indices = np.concatenate(planned)
         pairs = resample(self._store, indices, tokenizers, int(words[0]))
-        src_lengths, tgt_lengths = (np.asarray([len(side) for side in sides]) for sides in zip(*pairs, strict=True))
-        batches = regroup(src_lengths, tgt_lengths, len(planned), int(words[1]))
+        lengths = _lengths(pairs)
+        batches = regroup(lengths[:, 0], lengths[:, 1], len(planned), int(words[1]))
         return [([pairs[i] for i in batch.tolist()], indices[batch]) for batch in batches]
+
+
+def _lengths(pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Source and target tokens of each pair, (pairs, 2) int64."""
+    return np.asarray([(len(src), len(tgt)) for src, tgt in pairs], dtype=np.int64).reshape(-1, 2)
 
 
 def _efficiency(batches: list[tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]]) -> float:
     """Padding efficiency, 0-100, of batches of pairs of ids."""
-    lengths = np.asarray([(len(src), len(tgt)) for pairs, _ in batches for src, tgt in pairs])
-    ends = np.cumsum([len(pairs) for pairs, _ in batches])
+    lengths = _lengths([pair for pairs, _ in batches for pair in pairs])
+    ends = np.cumsum([len(pairs) for pairs, _ in batches], dtype=np.int64)
     return padding_efficiency(np.split(np.arange(len(lengths)), ends[:-1]), lengths[:, 0], lengths[:, 1])

@@ -54,7 +54,8 @@ def regroup(src_lengths: np.ndarray, tgt_lengths: np.ndarray, n_batches: int, se
     """
     rng = np.random.default_rng(seed)
     order, longest = by_length(src_lengths, tgt_lengths, rng)
-    low, high = int(longest.max(initial=1)), int(longest.sum()) + 1
+    low = int(longest.max(initial=1))
+    high = low * max(1, len(longest))  # all pairs in one batch
     while low < high:
         budget = (low + high) // 2
         if len(cut(longest, budget)) <= n_batches:

@@ -131,8 +131,8 @@ class SubwordTrainer(TokenizerTrainer):
             raise UserError(
                 f"tokenizer.normalization={normalization} is not known; say one of {', '.join(_NORMALIZATIONS)}"
             )
-        if not 0.0 < character_coverage <= 1.0:
-            raise UserError(f"tokenizer.character_coverage={character_coverage} must lie above 0 and up to 1")
+        if not 0.98 <= character_coverage <= 1.0:
+            raise UserError(f"tokenizer.character_coverage={character_coverage} must lie from 0.98 up to 1")
         if not 0.0 <= sampling < 1.0:
             raise UserError(f"tokenizer.sampling={sampling} must lie from 0 (off) up to but not including 1")
         if vocab_size <= len(TOKENS):

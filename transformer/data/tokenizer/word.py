@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 
 # Punctuation and symbols of ASCII, Latin-1 and the general, currency, arrow, CJK and full-width blocks. Everything else
 # that is not white space belongs to words: also combining marks, so that no script is taken to pieces.
-_PUNCTUATION = "!-/:-@\\[-\\^`{-~¡-©«-±´¶-¸»¿×÷‐-⁞₠-⃏←-⯿、-〿！-／：-＠［-｀｛-･"  # noqa: RUF001
+_PUNCTUATION = "!-/:-@\\[-\\^`{-~¡-©«-±´¶-¸»¿×÷‐-‧‰-⁞₠-⃏←-⯿、-〿！-／：-＠［-｀｛-･"  # noqa: RUF001
 _WORD = f"[^\\s{_PUNCTUATION}]+"
 _TOKEN = re.compile(rf"{_WORD}(?:[-'’]{_WORD}|(?<=\d)[.,:](?=\d){_WORD})*(?:-(?!{_WORD}))?|[{_PUNCTUATION}]")  # noqa: RUF001
 
