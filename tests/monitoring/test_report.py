@@ -131,6 +131,28 @@ def test_a_run_that_ends_before_its_first_epoch_writes_no_page(tmp_path, tell):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_newest_samples_stay_when_the_last_epoch_has_none(tmp_path, tell, make_epoch):
+    report = Report(str(tmp_path))
+    tell([report], 0, 20)
+    report.on_epoch(dataclasses.replace(make_epoch(3), samples=[]))
+    report.on_end()
+    page = Page((tmp_path / "report.html").read_text())
+    assert "best epoch 3 of 3" in page
+    assert "two dogs | play" in page
+
+
+def test_a_finished_run_started_again_keeps_its_page(tmp_path, tell):
+    folder = str(tmp_path)
+    report = Report(folder)
+    tell([Record(folder), report], 0, 20)
+    report.on_end()
+    before = (tmp_path / "report.html").read_bytes()
+    again = Report(folder)
+    tell([again], 20, 20)
+    again.on_end()
+    assert (tmp_path / "report.html").read_bytes() == before
+
+
 def test_a_browser_shows_the_page_without_an_error(tmp_path, content, browser):
     (tmp_path / "page.html").write_text(report_page(content), encoding="utf-8")
     browser.open((tmp_path / "page.html").as_uri())

@@ -48,15 +48,18 @@ class Content:
 
 
 class Report(Observer):
-    """Writes `report.html` into the run's folder when training ends, with the last epoch's samples.
+    """Writes `report.html` into the run's folder when training ends, with the newest samples.
 
-    The epochs before a resumption come from metrics.jsonl, so `Record` must write into the same folder.
+    The epochs before a resumption come from metrics.jsonl, so `Record` must write into the same folder. A run that
+    ends without a new epoch leaves the page as it is.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self.start: RunStart | None = None
         self.epochs: list[EpochEnd] = []
+        self.samples: list[tuple[str, str, str]] = []
+        self.changed = False
 
     def on_start(self, start: RunStart) -> None:
         """Read the epochs up to `start.resumed_step`."""
@@ -66,17 +69,19 @@ class Report(Observer):
     def on_epoch(self, end: EpochEnd) -> None:
         """Keep the epoch."""
         self.epochs = [e for e in self.epochs if e.epoch < end.epoch] + [end]
+        self.samples = end.samples or self.samples
+        self.changed = True
 
     def on_end(self) -> None:
-        """Write the page, if there is an epoch to show."""
-        if self.start is None or not self.epochs:
+        """Write the page, if an epoch was told."""
+        if self.start is None or not self.changed:
             return
         content = Content(
             name=self.start.name,
             config=self.start.config,
             n_parameters=self.start.n_parameters,
             epochs=self.epochs,
-            samples=self.epochs[-1].samples,
+            samples=self.samples,
         )
         write_report(self.folder, content)
 
