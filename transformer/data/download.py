@@ -81,7 +81,6 @@ def download(url: str, path: Path, file: File, by_hand: str) -> None:
                 except UserError:
                     _empty(out)  # going on from wrong bytes would never end well
                     if not resumed:  # if it was resumed, only the old part may have been wrong
-                        part.unlink()
                         raise
             os.replace(part, path)
     except OSError as error:
@@ -90,12 +89,28 @@ def download(url: str, path: Path, file: File, by_hand: str) -> None:
 
 @contextmanager
 def _locked(part: Path) -> Iterator[BinaryIO]:
-    with part.open("ab") as out:
-        if sys.platform != "win32":
-            import fcntl
+    """Opens `part` for appending, alone; leaves no empty file behind."""
+    while True:
+        with part.open("ab") as out:
+            if sys.platform != "win32":
+                import fcntl
 
-            fcntl.flock(out, fcntl.LOCK_EX)
-        yield out
+                fcntl.flock(out, fcntl.LOCK_EX)
+            if not _is_at(out, part):  # whom we waited for has renamed or removed it
+                continue
+            try:
+                yield out
+            finally:
+                if out.tell() == 0 and _is_at(out, part):
+                    part.unlink()
+            return
+
+
+def _is_at(out: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(out.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _empty(out: BinaryIO) -> None:
@@ -125,10 +140,8 @@ def _fetch(url: str, out: BinaryIO, file: File, by_hand: str) -> None:
             failure = str(getattr(error, "reason", None) or error or type(error).__name__)
         out.flush()
     if out.tell() != file.size:
-        raise UserError(
-            f"{url} could not be downloaded ({failure}; {out.tell()} of {file.size} bytes are here and will be kept); "
-            f"run again to go on, or {by_hand}"
-        )
+        got = f"; {out.tell()} of {file.size} bytes are kept, run again to go on" if out.tell() else ""
+        raise UserError(f"{url} could not be downloaded ({failure}){got}; {by_hand}")
 
 
 def _receive(url: str, out: BinaryIO, file: File, by_hand: str) -> None:

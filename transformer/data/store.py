@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,7 @@ class PairStore:
                 size = length * np.dtype(dtype).itemsize
                 if path.stat().st_size != size:
                     raise ValueError(f"{path.name} has {path.stat().st_size} bytes where {size} were written")
-                arrays[name] = np.memmap(path, dtype=dtype, mode="r", shape=(length,))
+                arrays[name] = np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(length,)))
             return PairStore(
                 (arrays["src"], arrays["src_offsets"]),
                 (arrays["tgt"], arrays["tgt_offsets"]),
@@ -138,7 +138,7 @@ class _Side:
         self._offsets.write(np.zeros(1, "<i8").tobytes())
 
     def add(self, rows: list[list[int]]) -> None:
-        flat = np.fromiter((i for row in rows for i in row), dtype=self.dtype)
+        flat = np.fromiter(chain.from_iterable(rows), dtype=self.dtype)
         ends = self.end + np.cumsum([len(row) for row in rows], dtype="<i8")
         self._ids.write(flat.tobytes())
         self._offsets.write(ends.tobytes())
