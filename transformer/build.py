@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import hydra.utils
+import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
@@ -40,6 +41,7 @@ from transformer.training.checkpoint import (
     verify,
 )
 from transformer.training.distributed import World
+from transformer.training.environment import environment
 from transformer.training.loss import Objective
 from transformer.training.memory import keep_memory
 from transformer.training.observer import Observer
@@ -273,6 +275,7 @@ def trainer(config: TrainConfig, world: World, source: Data) -> Trainer:
             patience=limits_config.patience,
             bleu_every_epochs=limits_config.bleu_every_epochs,
             checkpoint_every_steps=limits_config.checkpoint_every_steps,
+            checkpoint_every_minutes=limits_config.checkpoint_every_minutes,
         )
         objective = Objective(built, limits_config.label_smoothing, config.runtime.chunked_loss)
     with explained("runtime"):
@@ -292,7 +295,21 @@ def trainer(config: TrainConfig, world: World, source: Data) -> Trainer:
         limits=limits,
         checkpoints=folder,
         observers=observers(config) if world.is_main else [],
+        identify=partial(_identify, source),
+        environment={"seed": str(config.seed), **environment(world.device)},
     )
+
+
+def _identify(source: Data, indices: np.ndarray) -> str:
+    """Which pairs of the training split, by line, and the longest of them, as text."""
+    lines = ", ".join(str(line) for line in sorted(source.train.lines[indices].tolist())[:20])
+    longest = max(indices.tolist(), key=lambda i: int(source.train.src_lengths[i] + source.train.tgt_lengths[i]))
+    src, tgt = source.train[longest]
+    text = (
+        f"{source.tokenizers.src.decode(src.tolist())[:200]!r} = {source.tokenizers.tgt.decode(tgt.tolist())[:200]!r}"
+    )
+    more = ", ..." if len(indices) > 20 else ""
+    return f"{len(indices)} pairs, lines {lines}{more}; the longest, line {source.train.lines[longest]}: {text}"
 
 
 def _write_static(config: TrainConfig, source: Data, folder: Path) -> None:

@@ -47,6 +47,7 @@ class TrainingConfig:
     patience: int | None  # epochs
     bleu_every_epochs: int  # epochs, 0 = never
     checkpoint_every_steps: int | None  # updates
+    checkpoint_every_minutes: float | None  # minutes
     keep_last: int  # checkpoints
     keep_best: int  # checkpoints
     n_samples: int  # validation lines shown an epoch

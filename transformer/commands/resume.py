@@ -19,6 +19,7 @@ MAY_CHANGE = (
     "training.max_steps",
     "training.patience",
     "training.checkpoint_every_steps",
+    "training.checkpoint_every_minutes",
     "training.keep_last",
     "training.keep_best",
     "training.n_samples",

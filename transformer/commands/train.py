@@ -1,6 +1,7 @@
 """transformer-train: from two text files to a trained, evaluated model."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -13,22 +14,25 @@ from transformer.config import TrainConfig
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
 from transformer.evaluation.report import text_table
-from transformer.training.checkpoint import TOKENIZER, newest_intact
+from transformer.training.checkpoint import TOKENIZER, newest_intact, read_manifest
 from transformer.training.distributed import World
+from transformer.training.environment import differences
+from transformer.training.lock import LOCK, run_lock
 from transformer.training.signals import Interrupted
 from transformer.training.state import seed_everything
 from transformer.training.trainer import Trainer, describe
 
 
-def _clear(config: TrainConfig) -> None:
+def _clear(config: TrainConfig, saved: Path) -> None:
     """Refuses a run that is there already, or makes room for it."""
-    saved, results = (Path(root) / config.name for root in (config.saved_dir, config.results_dir))
     if config.resume and config.overwrite:
         raise UserError("resume and overwrite are both true; choose one")
+    there = [path for path in saved.iterdir() if path.name != LOCK]
     if config.overwrite:
-        for folder in (saved, results):
-            shutil.rmtree(folder, ignore_errors=True)
-    elif not config.resume and saved.exists() and any(saved.iterdir()):
+        for path in there:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        shutil.rmtree(Path(config.results_dir) / config.name, ignore_errors=True)
+    elif there and not config.resume:
         raise UserError(f"{saved} exists; use resume=true to go on, overwrite=true to start anew, or another name")
 
 
@@ -41,7 +45,12 @@ def _data(config: TrainConfig, world: World, newest: Path | None) -> build.Data:
     return build.data(config, tokenizers)
 
 
-def _tell_data(source: build.Data, trainer: Trainer) -> None:
+def _tell(config: TrainConfig, source: build.Data, trainer: Trainer, newest: Path | None) -> None:
+    """Says what is trained on what, and keeps the resolved config with the results."""
+    if newest:
+        print(f"resumed from {newest}, step {trainer.progress.step}")
+        for change in differences(read_manifest(newest).get("environment", {}), trainer.environment):
+            print(f"since then {change}: the bits may come out differently")
     for split, store in (("train", source.train), ("validation", source.validation)):
         left_out = ", ".join(f"{n} {reason}" for reason, n in store.left_out.items() if n) or "none"
         print(f"{split}: {len(store):,} of {store.n_read:,} pairs used, left out: {left_out}")
@@ -49,6 +58,9 @@ def _tell_data(source: build.Data, trainer: Trainer) -> None:
     print(f"vocabulary: {sizes[0]:,} joint" if source.tokenizers.joint else f"vocabulary: {sizes[0]:,} + {sizes[1]:,}")
     print(f"model: {trainer.objective.model.n_parameters:,} parameters\n{describe(trainer.objective.model)}")
     print(f"batches: {len(trainer.batches):,} an epoch, padding efficiency {trainer.batches.padding_efficiency:.1f}%")
+    results = Path(config.results_dir) / config.name
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
 
 
 def _evaluate_best(config: TrainConfig, source: build.Data, world: World) -> None:
@@ -74,26 +86,29 @@ def _evaluate_best(config: TrainConfig, source: build.Data, world: World) -> Non
 def run(config: TrainConfig) -> int:
     """Trains; evaluates the best checkpoint."""
     world = build.runtime(config.runtime)
-    if world.is_main:
-        _clear(config)
-    world.any(False)
-    seed_everything(config.seed)
     folder = Path(config.saved_dir) / config.name
+    with run_lock(folder) if world.is_main else nullcontext():
+        if world.is_main:
+            _clear(config, folder)
+        world.any(False)  # the others wait
+        code = _train(config, world, folder)
+    world.close()
+    return code
+
+
+def _train(config: TrainConfig, world: World, folder: Path) -> int:
     newest, complaints = newest_intact(folder) if config.resume else (None, [])
     for complaint in complaints:
         print(complaint)
     if newest:
         refuse_changes(build.checkpoint_config(newest), config)
     source = _data(config, world, newest)
+    seed_everything(config.seed)
     trainer = build.trainer(config, world, source)
     if newest:
         trainer.load(newest)
-        print(f"resumed from {newest}, step {trainer.progress.step}")
     if world.is_main:
-        _tell_data(source, trainer)
-        results = Path(config.results_dir) / config.name
-        results.mkdir(parents=True, exist_ok=True)
-        (results / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+        _tell(config, source, trainer, newest)
     try:
         trainer.fit(config.name, plain(config))
     except Interrupted as stop:
@@ -101,7 +116,6 @@ def run(config: TrainConfig) -> int:
         return stop.exit_code
     if world.is_main:
         _evaluate_best(config, source, world)
-    world.close()
     return 0
 
 

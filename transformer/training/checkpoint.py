@@ -180,9 +180,13 @@ class CheckpointFolder:
                 os.rename(target, replaced)
             os.rename(aside, target)
             shutil.rmtree(replaced, ignore_errors=True)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             shutil.rmtree(aside, ignore_errors=True)
-            raise UserError(f"checkpoint {target} could not be written ({error}); earlier ones are intact") from error
+            cause = str(error).splitlines()[0]
+            raise UserError(
+                f"checkpoint {target} could not be written ({cause}); is the disk full? Earlier ones are intact: make "
+                "room, then go on with resume=true"
+            ) from error
         sync(self.folder)
         self._link("last", target)
         ranked = self._ranked()

@@ -52,7 +52,11 @@ class Progress:
         step_in_epoch: updates so far in it.
         best: best monitored value so far, or None.
         epochs_since_best: epochs since then.
-        skipped_in_a_row: updates left out one after another because their gradient was not finite.
+        skipped_in_a_row: updates left out one after another because loss or gradient was not finite.
+        n_rollbacks: times the run went back to an earlier checkpoint because of them.
+        rate_cut: what the learning rate is multiplied by since the last of those.
+        usual_loss: moving average of the loss, nats per target token; 0 before the first update.
+        usual_deviation: moving average of its absolute deviation from that.
         sums: over the epoch under way.
     """
 
@@ -62,6 +66,10 @@ class Progress:
     best: float | None = None
     epochs_since_best: int = 0
     skipped_in_a_row: int = 0
+    n_rollbacks: int = 0
+    rate_cut: float = 1.0
+    usual_loss: float = 0.0
+    usual_deviation: float = 0.0
     sums: EpochSums = field(default_factory=EpochSums)
 
     def next_epoch(self) -> None:
@@ -69,6 +77,17 @@ class Progress:
         self.epoch += 1
         self.step_in_epoch = 0
         self.sums = EpochSums()
+
+    def spike(self, loss: float) -> bool:
+        """Counts an update's loss in; returns whether it stands out: 8 usual deviations and a fifth above the usual."""
+        if self.usual_loss == 0.0:
+            self.usual_loss, self.usual_deviation = loss, 0.1 * loss
+            return False
+        deviation = loss - self.usual_loss
+        stands_out = deviation > 8 * self.usual_deviation and deviation > 0.2 * self.usual_loss
+        self.usual_loss += 0.05 * deviation
+        self.usual_deviation += 0.05 * (abs(deviation) - self.usual_deviation)
+        return stands_out
 
     def rank(self, value: float | None, lower_is_better: bool) -> bool:
         """Counts an epoch's monitored value in; returns whether it is the best so far."""

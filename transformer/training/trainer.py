@@ -1,32 +1,34 @@
 """The training loop."""
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from transformer.data.batch import Batch
 from transformer.data.loader import BatchLoader
 from transformer.error import UserError
-from transformer.training.checkpoint import MODEL, TRAINING, CheckpointFolder, load_tensors
+from transformer.training.checkpoint import MODEL, TRAINING, CheckpointFolder, load_tensors, newest_intact
 from transformer.training.distributed import World
 from transformer.training.loss import Objective
 from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
-from transformer.training.optimizer import clip_gradients
 from transformer.training.precision import Precision
 from transformer.training.progress import Progress
 from transformer.training.schedule import Schedule
 from transformer.training.signals import Interrupted, StopRequest
 from transformer.training.state import random_state, set_random_state
+from transformer.training.update import Update, Updater
 from transformer.training.validate import Validation, perplexity, validate
 
-MAX_SKIPPED_IN_A_ROW = 20
+MAX_SKIPPED_IN_A_ROW = 10  # updates
+MAX_ROLLBACKS = 3
+RATE_CUT = 0.5  # at each rollback
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Limits:
         patience: epochs without a better monitored value after which training ends, or None.
         bleu_every_epochs: decode the validation split every so many epochs; 0 for never.
         checkpoint_every_steps: checkpoints besides those at the ends of epochs, or None.
+        checkpoint_every_minutes: likewise, by the clock.
     """
 
     max_epochs: int | None
@@ -67,6 +70,7 @@ class Limits:
     patience: int | None
     bleu_every_epochs: int
     checkpoint_every_steps: int | None
+    checkpoint_every_minutes: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_epochs is None and self.max_steps is None:
@@ -98,6 +102,9 @@ class Trainer:
         limits: when to do what.
         checkpoints: where they go.
         observers: who is told; heard on the main process alone.
+        identify: names the pairs at these positions of the training store, for messages.
+        environment: goes into every checkpoint's manifest.
+        progress: how far the run has come.
     """
 
     objective: Objective
@@ -111,13 +118,14 @@ class Trainer:
     limits: Limits
     checkpoints: CheckpointFolder
     observers: Sequence[Observer]
+    identify: Callable[[np.ndarray], str] = "pairs {}".format
+    environment: dict[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.parameters = [p for p in self.objective.parameters() if p.requires_grad]
-        self.wrapped = self.world.wrap(self.objective)
+        self.update = Updater(self.objective, self.optimizer, self.world, self.precision, self.limits.clip_norm)
         self.saved_step = -1
+        self.saved_at = time.monotonic()
 
     def fit(self, name: str, config: dict[str, Any]) -> None:
         """Trains until a limit is reached or patience runs out.
@@ -135,15 +143,15 @@ class Trainer:
             with StopRequest() as request:
                 while not self._done():
                     for micro_batches in self._updates():
-                        self._update(micro_batches)
+                        if not self._step(micro_batches):
+                            break
                         if self.world.any(request.number is not None):
                             self._save(monitored=None)
                             raise Interrupted(max(n or 0 for n in self.world.gather(request.number)))
-                        if self._steps_done():
-                            break
                         if self._checkpoint_due():
                             self._save(monitored=None)
-                    self._end_epoch()
+                    else:
+                        self._end_epoch()
         finally:
             self._tell("on_end")
 
@@ -152,7 +160,7 @@ class Trainer:
 
     def _done(self) -> bool:
         limits, progress = self.limits, self.progress
-        out_of_patience = limits.patience is not None and progress.epochs_since_best > limits.patience
+        out_of_patience = limits.patience is not None and progress.epochs_since_best >= max(1, limits.patience)
         if out_of_patience and progress.step_in_epoch == 0:
             self._tell(
                 "on_message", f"no better {limits.monitor} for {progress.epochs_since_best} epochs: stopping early"
@@ -161,83 +169,74 @@ class Trainer:
         return self._steps_done() or (limits.max_epochs is not None and progress.epoch > limits.max_epochs)
 
     def _checkpoint_due(self) -> bool:
-        every = self.limits.checkpoint_every_steps
-        return every is not None and self.progress.step % every == 0
+        steps, minutes = self.limits.checkpoint_every_steps, self.limits.checkpoint_every_minutes
+        if minutes is not None and self.world.any(time.monotonic() - self.saved_at >= 60 * minutes):
+            return True
+        return steps is not None and self.progress.step % steps == 0
 
     def _updates(self) -> Iterator[list[Batch]]:
         """The epoch's micro-batches, `accumulate` at a time; a last, smaller group too."""
         self.batches.set_epoch(self.progress.epoch)
         batches = iter(self.batches)
-        while group := list(itertools.islice(batches, self.limits.accumulate)):
+        while not self._steps_done() and (group := list(itertools.islice(batches, self.limits.accumulate))):
             yield group
 
-    def _update(self, micro_batches: list[Batch]) -> None:
-        """One optimizer update: the gradient of the loss summed over all target tokens, divided by their number."""
-        begin = time.perf_counter()
-        self.objective.train()
-        rate_factor = self.schedule.factor(self.progress.step + 1)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * rate_factor
-        device = self.world.device
-        n_tokens = self.world.sum(torch.tensor(float(sum(b.n_tgt_tokens for b in micro_batches)), device=device))
-        sums = torch.zeros(3, device=device)
-        for i, batch in enumerate(micro_batches):
-            sums += self._forward_backward(batch.to(device), n_tokens, last=i == len(micro_batches) - 1)
-        self.precision.scaler.unscale_(self.optimizer)
-        norm = clip_gradients(self.parameters, self.limits.clip_norm)
-        norm_value, n_tokens_value = float(norm), int(n_tokens)
-        finite = math.isfinite(norm_value)
-        if finite:
-            self.precision.scaler.step(self.optimizer)
-        self.precision.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss, nll, right = self.world.sum(sums).tolist()
-        self._count(finite, norm_value, n_tokens_value, (loss, nll, right), rate_factor, time.perf_counter() - begin)
-
-    def _forward_backward(self, batch: Batch, n_tokens: Tensor, last: bool) -> Tensor:
-        with self.world.no_sync(self.wrapped, wanted=not last):
-            with self.precision.autocast():
-                sums = self.wrapped(batch.src, batch.src_key_padding_mask, batch.tgt_in, batch.tgt_out)
-            # DistributedDataParallel averages over processes; times their number, that is a sum.
-            self.precision.scaler.scale(sums[0] * (self.world.size / n_tokens)).backward()
-        return sums.detach()
-
-    def _count(
-        self, finite: bool, norm: float, n_tokens: int, sums: tuple[float, float, float], factor: float, seconds: float
-    ) -> None:
+    def _step(self, micro_batches: list[Batch]) -> bool:
+        """One update, counted and told; returns False when the run has gone back to an earlier checkpoint instead."""
         progress = self.progress
+        update = self.update(micro_batches, self.schedule.factor(progress.step + 1) * progress.rate_cut)
         progress.step += 1
         progress.step_in_epoch += 1
-        if not finite:
-            self._skipped(norm)
-            return
+        if update.n_splits:
+            self._say(f"memory ran out; micro-batches were halved {update.n_splits} times, same result", micro_batches)
+        if not update.finite:
+            return self._left_out(update, micro_batches)
         progress.skipped_in_a_row = 0
-        loss, nll, right = (s / n_tokens for s in sums)
-        rate = self.peaks[0] * factor
+        usual = progress.usual_loss
+        if progress.spike(update.loss):
+            self._say(f"loss {update.loss:.3f} stands out, the usual is {usual:.3f}", micro_batches)
         end = StepEnd(
             progress.step,
             progress.epoch,
             progress.step_in_epoch,
-            loss,
-            nll,
-            100.0 * right,
-            rate,
-            norm,
-            n_tokens,
-            seconds,
+            update.loss,
+            update.nll,
+            update.accuracy,
+            update.learning_rate,
+            update.gradient_norm,
+            update.n_tgt_tokens,
+            update.seconds,
         )
         progress.sums.add(end, self.limits.clip_norm)
         self._tell("on_step", end)
+        return True
 
-    def _skipped(self, norm: float) -> None:
+    def _say(self, what: str, micro_batches: list[Batch]) -> None:
+        indices = np.concatenate([batch.indices for batch in micro_batches])
+        self._tell("on_message", f"step {self.progress.step}: {what}; {self.identify(indices)}")
+
+    def _left_out(self, update: Update, micro_batches: list[Batch]) -> bool:
+        """Counts an update that was left out; after many in a row goes back, after several times ends the run."""
         progress = self.progress
         progress.skipped_in_a_row += 1
-        self._tell("on_message", f"step {progress.step}: gradient norm is {norm}; the update is left out")
-        if progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW and self.precision.dtype != torch.float16:
+        told = f"loss is {update.loss}, gradient norm {update.gradient_norm}: the update is left out"
+        self._say(told, micro_batches)
+        # A loss scale that is still too high shows in the same way, and comes down by itself.
+        if progress.skipped_in_a_row < MAX_SKIPPED_IN_A_ROW * (4 if self.precision.dtype == torch.float16 else 1):
+            return True
+        n_rollbacks, step = progress.n_rollbacks + 1, progress.step
+        newest, _ = newest_intact(self.checkpoints.folder)
+        if newest is None or n_rollbacks > MAX_ROLLBACKS:
             raise UserError(
-                f"the gradient was not finite {MAX_SKIPPED_IN_A_ROW} times in a row, last at step {progress.step}; "
-                "resume from an earlier checkpoint with a lower optimizer.lr or a smaller training.clip_norm"
+                f"loss or gradient was not finite {progress.skipped_in_a_row} times in a row, last at step {step}, "
+                f"after going back {progress.n_rollbacks} times; look at the pairs named above, or train under another name "
+                "with a lower optimizer.lr or training.clip_norm"
             )
+        self.load(newest)
+        self.progress.skipped_in_a_row = 0
+        self.progress.n_rollbacks, self.progress.rate_cut = n_rollbacks, RATE_CUT**n_rollbacks
+        self._tell("on_message", f"step {step}: back to {newest} with {self.progress.rate_cut:g} of the learning rate")
+        return False
 
     def _end_epoch(self) -> None:
         """Validates, tells, moves schedule and counters on, saves: in this order, so that no line is ever lost."""
@@ -288,7 +287,7 @@ class Trainer:
     def _save(self, monitored: float | None) -> None:
         if self.progress.step == self.saved_step and monitored is None:
             return
-        self.saved_step = self.progress.step
+        self.saved_step, self.saved_at = self.progress.step, time.monotonic()
         random_states = self.world.gather(random_state())
         if not self.world.is_main:
             return
@@ -305,6 +304,7 @@ class Trainer:
             "step_in_epoch": self.progress.step_in_epoch,
             "monitor": self.limits.monitor,
             "monitored": monitored,
+            "environment": self.environment,
         }
         path = self.checkpoints.save(self.progress.step, self.objective.model.state_dict(), training, facts)
         self._tell("on_checkpoint", str(path), self.progress.step)
@@ -334,7 +334,7 @@ class Trainer:
         set_random_state(training["random"][self.world.rank])
 
     def _tell_start(self, name: str, config: dict[str, Any]) -> None:
-        n_parameters = sum(p.numel() for p in self.parameters)
+        n_parameters = sum(p.numel() for p in self.update.parameters)
         steps_per_epoch = -(-len(self.batches) // self.limits.accumulate)
         limits = self.limits
         start = RunStart(

@@ -1,0 +1,163 @@
+"""One optimizer update: forward, backward, unscale, clip, step; split and done again when memory runs out."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from transformer.data.batch import Batch
+from transformer.error import UserError
+from transformer.special import PAD
+from transformer.training.distributed import World
+from transformer.training.optimizer import clip_gradients
+from transformer.training.precision import Precision
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update did.
+
+    Attributes:
+        loss: smoothed, nats per target token.
+        nll: unsmoothed, nats per target token.
+        accuracy: share of target tokens whose argmax was right, 0-100.
+        gradient_norm: L2, before clipping.
+        n_tgt_tokens: over all micro-batches and processes.
+        learning_rate: of the first parameter group.
+        finite: whether loss and gradient were; if not, the weights are untouched.
+        n_splits: how often a micro-batch had to be halved to fit into memory.
+        seconds: wall time.
+    """
+
+    loss: float
+    nll: float
+    accuracy: float
+    gradient_norm: float
+    n_tgt_tokens: int
+    learning_rate: float
+    finite: bool
+    n_splits: int
+    seconds: float
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
+def halves(batch: Batch) -> list[Batch]:
+    """The two halves of a batch of at least two pairs."""
+    middle = batch.src.size(0) // 2
+    parts = []
+    for rows in (slice(None, middle), slice(middle, None)):
+        tgt_out = batch.tgt_out[rows]
+        parts.append(
+            Batch(
+                batch.src[rows],
+                batch.tgt_in[rows],
+                tgt_out,
+                batch.src_key_padding_mask[rows],
+                int((tgt_out != PAD).sum()),
+                batch.indices[rows],
+            )
+        )
+    return parts
+
+
+class Updater:
+    """Updates the objective's parameters.
+
+    Args:
+        objective: gives the three sums of `Objective.forward`; on the world's device.
+        optimizer: over its parameters; its rates now are the peaks.
+        world: the processes.
+        precision: number formats.
+        clip_norm: bound of the gradient's L2 norm, or None.
+    """
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        world: World,
+        precision: Precision,
+        clip_norm: float | None,
+    ) -> None:
+        self.objective, self.optimizer, self.world = objective, optimizer, world
+        self.precision, self.clip_norm = precision, clip_norm
+        self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
+        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.wrapped = world.wrap(objective)
+
+    def __call__(self, micro_batches: Sequence[Batch], rate_factor: float) -> Update:
+        """One update by the gradient of the loss summed over all target tokens, divided by their number.
+
+        Args:
+            micro_batches: this process's.
+            rate_factor: what the peak rates are multiplied by.
+
+        Raises:
+            UserError: a single pair does not fit into memory, or a batch does not with several processes.
+        """
+        begin = time.perf_counter()
+        self.objective.train()
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * rate_factor
+        n_own = sum(b.n_tgt_tokens for b in micro_batches)
+        n_tokens = self.world.sum(torch.tensor(float(n_own), device=self.world.device))
+        sums, n_splits = self._gradients(list(micro_batches), n_tokens)
+        scaler = self.precision.scaler
+        scaler.unscale_(self.optimizer)
+        norm = float(clip_gradients(self.parameters, self.clip_norm))
+        loss, nll, right, n = torch.cat((self.world.sum(sums), n_tokens[None])).tolist()
+        finite = math.isfinite(norm) and math.isfinite(loss)
+        if finite:
+            scaler.step(self.optimizer)
+        scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        rate, seconds = self.peaks[0] * rate_factor, time.perf_counter() - begin
+        return Update(loss / n, nll / n, 100.0 * right / n, norm, int(n), rate, finite, n_splits, seconds)
+
+    def _gradients(self, pieces: list[Batch], n_tokens: Tensor) -> tuple[Tensor, int]:
+        """Accumulates the gradients of all pieces; begins again with smaller pieces when memory runs out."""
+        n_splits = 0
+        while True:
+            try:
+                sums = torch.zeros(3, device=self.world.device)
+                for i, batch in enumerate(pieces):
+                    sums += self._forward_backward(batch.to(self.world.device), n_tokens, last=i == len(pieces) - 1)
+                return sums, n_splits
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                largest = max(pieces, key=lambda b: b.src.numel() + b.tgt_in.numel())
+                self._refuse_to_split(largest, error)
+            # Out of the except block, so that nothing holds on to the failed pass's tensors.
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.world.device.type == "cuda":
+                torch.cuda.empty_cache()
+            at = next(i for i, piece in enumerate(pieces) if piece is largest)
+            pieces[at : at + 1] = halves(largest)
+            n_splits += 1
+
+    def _refuse_to_split(self, largest: Batch, error: BaseException) -> None:
+        if self.world.size > 1:
+            raise UserError("memory ran out in one of several processes; lower batching.max_tokens") from error
+        if largest.src.size(0) < 2:
+            raise UserError(
+                f"memory ran out on a single pair of {largest.src.size(1)} and {largest.tgt_in.size(1)} tokens; "
+                "lower training.max_len or choose a smaller model"
+            ) from error
+
+    def _forward_backward(self, batch: Batch, n_tokens: Tensor, last: bool) -> Tensor:
+        with self.world.no_sync(self.wrapped, wanted=not last):
+            with self.precision.autocast():
+                sums = self.wrapped(batch.src, batch.src_key_padding_mask, batch.tgt_in, batch.tgt_out)
+            # DistributedDataParallel averages over processes; times their number, that is a sum.
+            self.precision.scaler.scale(sums[0] * (self.world.size / n_tokens)).backward()
+        return sums.detach()
