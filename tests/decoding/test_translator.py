@@ -28,6 +28,9 @@ class Words:
         assert all(line.strip() for line in lines)
         return [[WORDS.index(word) for word in line.split() if word != "?"] for line in lines]
 
+    def encode(self, line):
+        return self.encode_lines([line])[0]
+
     def decode(self, ids):
         return " ".join(WORDS[i] for i in ids)
 
@@ -52,7 +55,8 @@ class Echo(Search):
     def width(self):
         return self._width
 
-    def search(self, model, src, src_key_padding_mask, max_lengths):
+    def search(self, model, src, src_key_padding_mask, max_lengths, demands=None):
+        assert demands is None
         assert torch.is_inference_mode_enabled()
         assert torch.equal(src_key_padding_mask, src == PAD)
         assert src.shape[0] == max_lengths.shape[0]

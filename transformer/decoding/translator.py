@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from transformer.data.tokenizer.base import TokenizerPair
-from transformer.decoding.search import Hypothesis, Search, StepModel
+from transformer.decoding.demand import Demand
+from transformer.decoding.request import Constraint, Request
+from transformer.decoding.search import Hypothesis, NoTranslationError, Search, StepModel
 from transformer.error import UserError
 from transformer.special import EOS, PAD
 
@@ -32,6 +34,19 @@ class Translation:
 
 
 NOTHING = Translation("", [], 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A line under way: its number, its source ids without EOS, and what it demands."""
+
+    line: int
+    ids: list[int]
+    constraint: Constraint | None
+
+    def learn(self, hypotheses: Sequence[Hypothesis]) -> bool:
+        """Return whether to search again, see `Constraint.learn`."""
+        return self.constraint is not None and self.constraint.learn(hypothesis.ids for hypothesis in hypotheses)
 
 
 class Translator:
@@ -89,19 +104,32 @@ class Translator:
         A blank line, and one without a token, has one empty translation. Lines are taken `buffer_lines` at a time and
         never all held in memory.
         """
-        remaining = iter(lines)
+        yield from self.translate_requests(Request(line) for line in lines)
+
+    def translate_requests(self, requests: Iterable[Request]) -> Iterator[list[Translation]]:
+        """Yield the translations of lines that demand something of them, as `translate` does.
+
+        Every translation meets the demands. The maximum length grows by the tokens demanded.
+
+        Raises UserError, with the line's number, for a demand that cannot be met.
+        """
+        remaining = iter(requests)
         n_before = 0
         while buffer := list(itertools.islice(remaining, self.buffer_lines)):
             yield from self._translate_buffer(buffer, n_before)
             n_before += len(buffer)
 
-    def _translate_buffer(self, lines: Sequence[str], n_before: int) -> list[list[Translation]]:
-        """Translate lines that follow `n_before` others."""
-        sources = [self._limited(ids, n_before + i) for i, ids in enumerate(self._encoded(lines), start=1)]
-        translations: list[list[Translation]] = [[NOTHING] for _ in lines]
+    def _translate_buffer(self, requests: Sequence[Request], n_before: int) -> list[list[Translation]]:
+        """Translate requests that follow `n_before` others."""
+        sources = self._encoded([request.line for request in requests])
+        jobs = [
+            Job(n_before + i, self._limited(ids, n_before + i), self._constraint(request, n_before + i))
+            for i, (ids, request) in enumerate(zip(sources, requests, strict=True), start=1)
+        ]
+        translations: list[list[Translation]] = [[NOTHING] for _ in jobs]
         with evaluating(self.model), torch.inference_mode():
-            for indices in batches([len(ids) + 1 for ids in sources], self.max_tokens // self.search.width):
-                found = self._search([sources[i] for i in indices])
+            for indices in batches([len(job.ids) + 1 for job in jobs], self.max_tokens // self.search.width):
+                found = self._search([jobs[i] for i in indices])
                 for i, hypotheses in zip(indices, found, strict=True):
                     translations[i] = [self._translation(hypothesis) for hypothesis in hypotheses]
         return translations
@@ -125,18 +153,49 @@ class Translator:
         )
         return ids[: self.max_len - 1]
 
-    def _search(self, sources: Sequence[list[int]]) -> list[list[Hypothesis]]:
-        src = padded([[*ids, EOS] for ids in sources]).to(self.device)
-        lengths = [int(self.max_len_ratio * len(ids)) + self.max_len_offset for ids in sources]
+    def _constraint(self, request: Request, line: int) -> Constraint | None:
+        if not (request.prefix.strip() or request.required or request.forbidden):
+            return None
+        try:
+            return Constraint(request, self.tokenizers.tgt)
+        except UserError as error:
+            raise UserError(f"line {line}: {error}") from error
+
+    def _search(self, jobs: Sequence[Job]) -> list[list[Hypothesis]]:
+        """Search a batch, and those sentences again in which a forbidden phrase was found."""
+        found = self._search_once(jobs)
+        todo = list(range(len(jobs)))
+        while todo := [i for i in todo if jobs[i].learn(found[i])]:
+            for i, hypotheses in zip(todo, self._search_once([jobs[i] for i in todo]), strict=True):
+                found[i] = hypotheses
+        return found
+
+    def _search_once(self, jobs: Sequence[Job]) -> list[list[Hypothesis]]:
+        src = padded([[*job.ids, EOS] for job in jobs]).to(self.device)
+        demands = [job.constraint.demand if job.constraint else Demand() for job in jobs]
+        lengths = [self._max_length(job, demand) for job, demand in zip(jobs, demands, strict=True)]
         max_lengths = torch.tensor(lengths, device=self.device)
-        if self.max_len is not None:
-            max_lengths.clamp_(max=self.max_len)
-        return self.search.search(self.model, src, src == PAD, max_lengths)
+        given = demands if any(job.constraint for job in jobs) else None
+        try:
+            return self.search.search(self.model, src, src == PAD, max_lengths, given)
+        except NoTranslationError as error:
+            raise UserError(f"line {jobs[error.sentence].line}: {error}") from error
+
+    def _max_length(self, job: Job, demand: Demand) -> int:
+        length = int(self.max_len_ratio * len(job.ids)) + self.max_len_offset + demand.n_tokens - 1
+        length = length if self.max_len is None else min(length, self.max_len)
+        try:
+            demand.check(length)
+        except UserError as error:
+            raise UserError(f"line {job.line}: {error}") from error
+        return length
 
     def _translation(self, hypothesis: Hypothesis) -> Translation:
         tgt = self.tokenizers.tgt
         ids = hypothesis.ids
-        return Translation(tgt.decode(ids), tgt.tokens(ids), hypothesis.log_prob, hypothesis.score)
+        # A byte token may write a line break, which would shift all later lines of a file.
+        text = tgt.decode(ids).replace("\r", " ").replace("\n", " ")
+        return Translation(text, tgt.tokens(ids), hypothesis.log_prob, hypothesis.score)
 
 
 def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
