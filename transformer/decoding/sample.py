@@ -1,0 +1,182 @@
+"""Random sampling, the same for a sentence in whatever batch it stands."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from transformer.decoding.candidate import DEAD, log_probs_at, top_tokens
+from transformer.decoding.demand import Demand, start_rules_without_required
+from transformer.decoding.rule import Bounds, Rule
+from transformer.decoding.search import Hypothesis, NoTranslationError, Search, StepModel
+from transformer.error import UserError
+from transformer.special import BOS, EOS, PAD
+
+_MASK = 2**63 - 1
+
+
+class Sample(Search):
+    """Draws translations token by token from the model's distribution.
+
+    One number between 0 and 1 decides a token. It is computed from the seed, the source ids, the number of the draw
+    and the position, so a sentence gets the same translations alone as in any batch, and the same line twice gets the
+    same translations (up to rounding of the probabilities, which differs a little between batches).
+
+    Args:
+        temperature: logits are divided by it before drawing; below 1 nearer to the likeliest token.
+        top_k: draw from this many likeliest tokens only; 0: from all.
+        top_p: draw from the likeliest tokens that together have this probability (nucleus, Holtzman et al., 2020), of
+            what top_k leaves; 1: all.
+        seed: another seed, other translations.
+        n_best: draws a sentence, sorted by log-probability; the same translation may be drawn twice. Log-probability
+            and score are the model's, untouched by temperature, top_k and top_p.
+        rules: what a translation may not do, see transformer.decoding.rule.
+
+    Raises UserError for impossible settings.
+    """
+
+    def __init__(
+        self, temperature: float, top_k: int, top_p: float, seed: int, n_best: int, rules: Sequence[Rule] = ()
+    ) -> None:
+        if not temperature > 0:
+            raise UserError(
+                f"temperature must be above 0, not {temperature}; for the likeliest token use greedy search"
+            )
+        if top_k < 0:
+            raise UserError(f"top_k must be 0 (all tokens) or more, not {top_k}")
+        if not 0 < top_p <= 1:
+            raise UserError(f"top_p must be above 0 and at most 1 (all tokens), not {top_p}")
+        if n_best < 1:
+            raise UserError(f"n_best must be at least 1, not {n_best}")
+        self.temperature = temperature
+        self.top_k = top_k
+        self.top_p = top_p
+        self.seed = seed
+        self.n_best = n_best
+        self.rules = rules
+
+    @property
+    def width(self) -> int:
+        """Draws a sentence."""
+        return self.n_best
+
+    def search(
+        self,
+        model: StepModel,
+        src: Tensor,
+        src_key_padding_mask: Tensor,
+        max_lengths: Tensor,
+        demands: Sequence[Demand] | None = None,
+    ) -> list[list[Hypothesis]]:
+        """Draw n_best translations a sentence, see `Search.search`; required phrases are refused, they need a beam."""
+        n_sentences, width, device = src.size(0), self.n_best, src.device
+        capacity = int(max_lengths.max())
+        state = model.start(src, src_key_padding_mask, width=width, capacity=capacity)
+        # Sentences whose draws have all ended leave the batch: row r below belongs to sentence sentences[r].
+        sentences, limits = torch.arange(n_sentences, device=device), max_lengths.to(device)
+        rules = start_rules_without_required(
+            self.rules, demands, Bounds((~src_key_padding_mask).sum(1) - 1, limits, width)
+        )
+        keys = _keys(src, src_key_padding_mask, width, self.seed)
+        ids = torch.full((n_sentences, width), BOS, device=device)
+        drawn = torch.full((n_sentences, width, capacity), EOS, device=device)
+        log_probs = torch.zeros((n_sentences, width), device=device)
+        ended = torch.zeros((n_sentences, width), dtype=torch.bool, device=device)
+        root = torch.arange(width, device=device).expand(n_sentences, -1)
+        for step in range(capacity):
+            logits = model.step(ids, state)
+            numbers = _uniform(keys, step)
+            tokens, token_log_probs = self._draw(logits, rules.visible(logits), numbers, limits == step + 1)
+            dead = ((token_log_probs == DEAD) & ~ended).any(1).nonzero().flatten()
+            if dead.numel():
+                raise NoTranslationError(int(sentences[dead[0]]), int(limits[dead[0]]))
+            ids = tokens.masked_fill(ended, EOS)
+            drawn[sentences, :, step] = ids
+            log_probs[sentences] += token_log_probs.masked_fill(ended, 0.0)
+            ended = ended | (ids == EOS)
+            going = (~ended).any(1).nonzero().flatten()
+            if going.numel() == 0:
+                break
+            if going.numel() < sentences.numel():
+                state.keep(going)
+                rules.keep(going)
+                sentences, limits, keys = sentences[going], limits[going], keys[going]
+                ids, ended = ids[going], ended[going]
+            rules.advance(root[: going.numel()], ids)
+        return [
+            _ranked([row[: row.index(EOS)] for row in rows], numbers)
+            for rows, numbers in zip(drawn.tolist(), log_probs.tolist(), strict=True)
+        ]
+
+    def _draw(self, logits: Tensor, visible: Tensor, numbers: Tensor, must_end: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens, long, and their log-probabilities, both (n_sentences, width), -inf where there is none.
+
+        logits, visible: (n_sentences, width, vocab_size). numbers: double (n_sentences, width), from 0 to 1.
+        """
+        vocab_size = logits.size(-1)
+        rows = visible.reshape(-1, vocab_size).clone()
+        rows[:, PAD] = rows[:, BOS] = DEAD
+        if must_end.any():
+            ending = must_end.repeat_interleave(logits.size(1))
+            end = rows[ending, EOS]
+            rows[ending] = DEAD
+            rows[ending, EOS] = end
+        tokens = draw(rows, numbers.flatten(), self.temperature, self.top_k, self.top_p).unsqueeze(1)
+        log_probs = log_probs_at(logits.reshape(-1, vocab_size), tokens)
+        if log_probs.isnan().any():
+            raise UserError("the model's log-probabilities are not a number (NaN): its weights are damaged or overflow")
+        log_probs = log_probs.masked_fill(rows.gather(1, tokens) == DEAD, DEAD)
+        return tokens.view(logits.shape[:2]), log_probs.view(logits.shape[:2])
+
+
+def draw(logits: Tensor, numbers: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
+    """Return for each row the token at which the summed-up probabilities pass a number between 0 and 1.
+
+    logits: (n_rows, vocab_size). numbers: (n_rows,), at least 0 and below 1. Result: long (n_rows,).
+    """
+    ids: Tensor | None = None
+    if top_k:
+        logits, ids = top_tokens(logits, top_k)
+    elif top_p < 1:
+        logits, ids = logits.sort(dim=1, descending=True, stable=True)
+    probabilities = (logits.double() / temperature).softmax(1)
+    if top_p < 1:
+        likelier = probabilities.cumsum(1) - probabilities
+        probabilities = probabilities.masked_fill(likelier >= top_p, 0.0)
+    sums = probabilities.cumsum(1)
+    # The last of equal sums would be a token without probability; `right` passes over those.
+    chosen = torch.searchsorted(sums, (numbers.to(sums.dtype) * sums[:, -1]).unsqueeze(1), right=True)
+    chosen = chosen.clamp_max(logits.size(1) - 1)
+    return (chosen if ids is None else ids.gather(1, chosen)).squeeze(1)
+
+
+def _ranked(rows: list[list[int]], log_probs: list[float]) -> list[Hypothesis]:
+    """Return the hypotheses, the likeliest first."""
+    hypotheses = [Hypothesis(ids, log_prob, log_prob) for ids, log_prob in zip(rows, log_probs, strict=True)]
+    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)
+
+
+def _keys(src: Tensor, src_key_padding_mask: Tensor, width: int, seed: int) -> Tensor:
+    """Return a key for each draw of each sentence, long (n_sentences, width), from its ids (not its padding)."""
+    key = _mixed(torch.full_like(src[:, :1], seed % _MASK))
+    for ids, padding in zip(src.T, src_key_padding_mask.T, strict=True):
+        key = torch.where(padding.unsqueeze(1), key, _mixed(key + ids.unsqueeze(1)))
+    return _mixed(key + torch.arange(width, device=src.device))
+
+
+def _uniform(keys: Tensor, step: int) -> Tensor:
+    """Return numbers from 0 up to but not 1, double, of the keys' shape, others at every step."""
+    return (_mixed(keys + step) >> 11).bitwise_and(2**53 - 1).double() / 2**53
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """Return a well mixed permutation of 64-bit integers (the output function of SplitMix64, Steele et al., 2014)."""
+    x = x + -0x61C8864680B583EB
+    x = (x ^ _shifted(x, 30)) * -0x40A7B892E31B1A47
+    x = (x ^ _shifted(x, 27)) * -0x6B2FB644ECCEEE15
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Tensor, n: int) -> Tensor:
+    """Return x >> n without the sign."""
+    return (x >> n).bitwise_and(2 ** (64 - n) - 1)
