@@ -53,19 +53,21 @@ from transformer.training.trainer import Decoded, Limits, Trainer
 T = TypeVar("T")
 
 
-def instantiate(leaf: Mapping[str, Any], where: str, family: type[T]) -> T:
+def instantiate(leaf: Mapping[str, Any], where: str, family: type[T], partial: bool = False) -> T:
     """Builds what a leaf names.
 
     Args:
-        leaf: `_target_` and its arguments; with `_partial_: true` a factory comes back that takes the rest.
+        leaf: `_target_` and its arguments.
         where: the leaf's place in the config, for messages.
         family: the base class that the target must have.
+        partial: the leaf says `_partial_: true`, and what comes back is a factory that takes the rest.
 
     Raises:
         UserError: what `check` raises, or the constructor's own complaint.
     """
-    plain = OmegaConf.to_container(leaf, resolve=True) if isinstance(leaf, DictConfig) else dict(leaf)
-    check(cast(Mapping[str, Any], plain), where, family)
+    config = leaf if isinstance(leaf, DictConfig) else OmegaConf.create(dict(leaf))
+    plain = OmegaConf.to_container(config, resolve=True)
+    check(cast(Mapping[str, Any], plain), where, family, partial)
     try:
         return cast(T, hydra.utils.instantiate(plain, _convert_="all"))
     except InstantiationException as error:
@@ -100,7 +102,7 @@ def model(config: ModelConfig, tokenizers: TokenizerPair, run: RuntimeConfig) ->
     """The model, freshly initialised from torch's random state."""
     parts: dict[str, type] = {"position": Position, "score": Score, "normalizer": Normalizer}
     made: dict[str, Any] = {
-        name: instantiate(getattr(config, name), f"model.{name}", kind) for name, kind in parts.items()
+        name: instantiate(getattr(config, name), f"model.{name}", kind, partial=True) for name, kind in parts.items()
     }
     if config.activation not in ACTIVATIONS:
         raise UserError(f"model.activation must be one of {', '.join(ACTIVATIONS)}, not {config.activation}")
@@ -252,7 +254,7 @@ def observers(config: TrainConfig) -> list[Observer]:
 
 def optimizer(config: TrainConfig, built: Transformer) -> torch.optim.Optimizer:
     """The configured optimizer over the model's parameters, matrices apart from the rest."""
-    factory = cast(Any, instantiate(config.optimizer, "optimizer", torch.optim.Optimizer))
+    factory = cast(Any, instantiate(config.optimizer, "optimizer", torch.optim.Optimizer, partial=True))
     try:
         return cast(torch.optim.Optimizer, factory(parameter_groups(built)))
     except (TypeError, ValueError, RuntimeError) as error:
