@@ -7,17 +7,22 @@ just now, definite accusative, time and frequency, nicht, manner, indefinite acc
 from dataclasses import dataclass
 
 from transformer.data.grammar import english, german
-from transformer.data.grammar.phrase import Phrase, reflexive_of
+from transformer.data.grammar.holdout import Use
+from transformer.data.grammar.phrase import Nominal, Phrase, reflexive_of
 from transformer.data.grammar.verb import Verb
 
 
 @dataclass(frozen=True)
 class Adverbial:
-    """Words that say when, how, where, or a complement; `comma` sets it off when it opens an English sentence."""
+    """Words that say when, how, where, or a complement.
+
+    `comma` marks a phrase, which a comma sets off when it opens an English sentence.
+    """
 
     en: tuple[str, ...]
     de: tuple[str, ...]
     comma: bool = False
+    uses: tuple[Use, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ MODALS = {
 class Clause:
     """One clause. `tense`: present, past, future, progressive; `front`: time, place or nothing.
 
-    A copula has verb None and its predicate as complement; `passive` makes the direct object's phrase the subject.
+    `kind` names what the clause is in its sentence: main, question, because, relative and so on. A copula has verb None
+    and its predicate as complement; `passive` makes the direct object's phrase the subject.
     """
 
     subject: Phrase
@@ -64,15 +70,25 @@ class Clause:
     manner: Adverbial | None = None
     place: Adverbial | None = None
     front: str = ""
+    kind: str = "main"
 
     @property
     def fronted(self) -> Adverbial | None:
         """The adverbial that opens the clause."""
         return {"time": self.time, "place": self.place}.get(self.front)
 
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """The combinations of words and constructions in the clause; a verb in a plain main clause is none."""
+        uses = [Use("verb", self.verb.key, self.kind)] if self.verb and self.kind != "main" else []
+        if self.passive and isinstance(self.subject, Nominal):
+            uses.append(Use("noun", self.subject.noun.en, "passive"))
+        parts = (self.subject, self.direct, self.indirect, self.complement, self.manner, self.place)
+        return (*uses, *(use for part in parts if part for use in part.uses))
+
 
 def _english_verbs(clause: Clause, ask: bool) -> tuple[str, list[str]]:
-    """The auxiliary that inverts and takes not (empty when there is none) and the other verb words, the main verb last."""
+    """The auxiliary that inverts and takes not, empty when there is none, and the other verb words."""
     verb, tense = clause.verb, clause.tense
     base, past, participle = (verb.en, verb.past, verb.past_participle) if verb else ("be", "was", "been")
     number = (clause.subject.person, clause.subject.plural)
@@ -121,7 +137,7 @@ def english_clause(clause: Clause, ask: bool = False, subject: bool = True) -> l
     if opening:
         words = [*opening.en, *([","] if opening.comma else []), *words]
     words += [*frequency, *verbs, *_english_objects(clause)]
-    for adverbial in (clause.manner, clause.complement, clause.place, clause.time):
+    for adverbial in _english_order(clause):
         if adverbial and adverbial is not opening:
             words += adverbial.en
     return words + (clause.direct.english_tail() if clause.direct else [])
@@ -131,9 +147,16 @@ def english_infinitive(clause: Clause) -> list[str]:
     """The English infinitive with to, without subject."""
     base = [clause.verb.en] if clause.verb else ["be"]
     words = ["to", *base, *_english_objects(clause)]
-    for adverbial in (clause.manner, clause.complement, clause.place, clause.time):
+    for adverbial in _english_order(clause):
         words += adverbial.en if adverbial else ()
     return words
+
+
+def _english_order(clause: Clause) -> tuple[Adverbial | None, ...]:
+    """The adverbials behind the object: quickly to the park; to the park with my dog."""
+    late = clause.manner is not None and clause.manner.comma
+    first, second = (clause.complement, clause.manner) if late else (clause.manner, clause.complement)
+    return first, second, clause.place, clause.time
 
 
 def _english_objects(clause: Clause) -> list[str]:
@@ -179,7 +202,7 @@ def _german_verbs(clause: Clause) -> tuple[str, str, list[str]]:
 def _midfield(clause: Clause, subject: list[str], inverted: bool) -> list[str]:
     direct, indirect = clause.direct, clause.indirect
     target = direct or indirect
-    negates_object = clause.negated and target is not None and not target.definite
+    negates_object = clause.negated and target is not None and target.deniable
     reflexive = [reflexive_of(clause.subject)] if clause.verb and clause.verb.reflexive else []
     early = reflexive if inverted and not clause.subject.pronoun else []
     words = [*early, *subject, *([] if early else reflexive)]
@@ -235,15 +258,3 @@ def german_infinitive(clause: Clause) -> list[str]:
         [verb.prefix + "zu" + verb.infinitive] if verb and verb.prefix else ["zu", verb.infinitive if verb else "sein"]
     )
     return [*_midfield(clause, [], False), *end]
-
-
-def sentence(words: list[str], end: str) -> str:
-    """Join words to a sentence: one capital, no doubled comma, none before the end."""
-    kept: list[str] = []
-    for word in words:
-        if word != "," or (kept and kept[-1] != ","):
-            kept.append(word)
-    if kept[-1] == ",":
-        kept.pop()
-    text = " ".join(kept).replace(" ,", ",")
-    return text[0].upper() + text[1:] + end

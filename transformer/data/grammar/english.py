@@ -1,6 +1,6 @@
 """English word forms: plurals, verb forms, the indefinite article."""
 
-_DOUBLING = frozenset("get hit forget put run sit swim plan stop".split())
+_DOUBLING = frozenset(("forget", "get", "plan", "put", "run", "sit", "swim"))
 _VOWELS = "aeiou"
 
 BE_PRESENT = ("am", "are", "is", "are", "are", "are")
@@ -54,9 +54,9 @@ def finite_of(verb: str, past: str, tense: str, person: int, plural: bool) -> st
     return third_of(verb) if person == 3 and not plural else verb
 
 
-def possessive_of(word: str) -> str:
-    """The genitive with an apostrophe: teacher, teacher's; teachers, teachers'; women, women's."""
-    return word + ("'" if word.endswith("s") else "'s")
+def possessive_of(word: str, plural: bool) -> str:
+    """The genitive with an apostrophe: waitress, waitress's; teachers, teachers'; women, women's."""
+    return word + ("'" if plural and word.endswith("s") else "'s")
 
 
 def with_article(words: list[str]) -> list[str]:

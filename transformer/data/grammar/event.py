@@ -2,33 +2,22 @@
 
 from dataclasses import replace
 
-from transformer.data.grammar.clause import MODALS, Adverbial, Clause
-from transformer.data.grammar.noun import NOUN, Noun, with_tags
+from transformer.data.grammar.clause import MODALS, Adverbial, Clause, Modal
+from transformer.data.grammar.noun import NOUN, with_tags
 from transformer.data.grammar.phrase import Couple, Name, Nominal, Phrase, Pronoun
 from transformer.data.grammar.sampler import Sampler
+from transformer.data.grammar.scene import ANYWHERE, FAR, FOR, IN_CITY, INTO, LONG, ONCE, PLACES, SPOTS, TO, WITH
 from transformer.data.grammar.verb import VERBS, Verb
-from transformer.data.grammar.word import CITIES, FREQUENCIES, MANNERS, MONTHS, TIMES, UNITS, number_words
+from transformer.data.grammar.word import CITIES, FAR_TIMES, FREQUENCIES, MANNERS, MONTHS, TIMES, UNITS, number_words
 
 EVENTS = tuple(verb for verb in VERBS if verb.frame not in ("that", "zu", "have", "it"))
 PERSONAL = tuple(verb for verb in EVENTS if "person" in verb.subject)
-# Verbs about which one may well say because, although, when: somebody did something to or with somebody.
-CAUSES = tuple(v for v in PERSONAL if v.frame == "i" or v.key in "call visit help invite wait_for arrive sing".split())
-TENSES = ("present",) * 5 + ("past",) * 7 + ("future",) * 3 + ("progressive",) * 2 + ("modal",) * 4
-
-_SPOTS = {
-    "on": ("auf", "table chair bench bed sofa cupboard"),
-    "under": ("unter", "table chair bench bed sofa tree bridge"),
-    "behind": ("hinter", "sofa cupboard tree house church door"),
-    "next to": ("neben", "table chair lamp bed sofa tree window door church bench"),
-    "in front of": ("vor", "house school church door window museum hotel castle cupboard"),
-    "in": ("in", "bag suitcase cupboard kitchen garden cellar"),
-}
-_LYING = tuple(_SPOTS)
+# What somebody may do because, when or before somebody else does this.
+_CALLING = ("call", "visit", "help", "invite", "wait_for", "sing")
+CAUSES = tuple(verb for verb in PERSONAL if verb.frame == "i" or verb.key in _CALLING)
+TENSES = ("present",) * 5 + ("past",) * 7 + ("future",) * 3 + ("progressive",) * 3 + ("modal",) * 4
+_LYING = tuple(SPOTS)
 _STANDING = ("on", "under", "behind", "next to", "in front of")
-_INTO = tuple(with_tags("inside"))
-_TO = tuple(
-    NOUN[en] for en in "park school market station church library museum beach lake airport bridge hotel".split()
-)
 
 
 def adverb(pair: tuple[str, str]) -> Adverbial:
@@ -36,11 +25,11 @@ def adverb(pair: tuple[str, str]) -> Adverbial:
     return Adverbial(tuple(pair[0].split()), tuple(pair[1].split()), comma=len(pair[0].split()) > 1)
 
 
-def when(s: Sampler, tense: str) -> Adverbial:
-    """A time that goes with the tense."""
-    tense = {"progressive": "present", "modal": "future"}.get(tense, tense)
+def when(s: Sampler, tense: str, far: bool = False) -> Adverbial:
+    """A time that goes with the tense, present, past, future or modal; `far` allows years away."""
+    tense = "future" if tense == "modal" else tense
     if tense != "present" and s.chance(0.25):
-        unit, dative = s.pick(UNITS)
+        unit, dative = s.pick(UNITS[1:] if far else UNITS[:3])
         en, de = number_words(s.between(2, 12))
         if tense == "past":
             return Adverbial((en, unit, "ago"), ("vor", de, dative), comma=True)
@@ -48,16 +37,16 @@ def when(s: Sampler, tense: str) -> Adverbial:
     if s.chance(0.1):
         hour, stunde = number_words(s.between(2, 12))
         return Adverbial(("at", hour, "o'clock"), ("um", stunde, "Uhr"), comma=True)
-    if s.chance(0.07):
+    if far and s.chance(0.2):
         month, monat = s.pick(MONTHS)
         return Adverbial(("in", month), ("im", monat), comma=True)
-    return adverb(s.pick(TIMES[tense]))
+    return adverb(s.pick(TIMES[tense] + (FAR_TIMES[tense] if far else ())))
 
 
 def spot(s: Sampler, nouns: tuple[str, ...], case: str) -> Adverbial:
     """A two-way preposition with its phrase: dative for where, accusative for where to."""
     en = s.pick(nouns)
-    de, options = _SPOTS[en]
+    de, options = SPOTS[en]
     noun = NOUN[s.pick(options.split())]
     phrase = s.nominal(noun, case, definite=s.chance(0.8), plural=0.0, adorned=False)
     return s.prepositional(en, de, phrase)
@@ -68,14 +57,14 @@ def _direction(s: Sampler, verb: Verb) -> Adverbial:
     if kind in ("top", "high"):
         noun = NOUN[s.pick(("tree", "cupboard", "house") if kind == "high" else ("table", "chair", "bench", "sofa"))]
         return s.prepositional("onto", "auf", s.nominal(noun, "accusative", True, 0.0, adorned=False))
-    if kind == "city" or (kind == "far" and s.chance(0.5)):
+    if kind == "city" or (kind == "far" and s.chance(0.6)):
         en, de = s.pick(CITIES)
         return Adverbial(("to", en), ("nach", de))
     if kind == "walk" and s.chance(0.15):
         return Adverbial(("home",), ("nach", "Hause"))
     if kind == "walk" and s.chance(0.5):
-        return s.prepositional("into", "in", s.place(s.pick(_INTO), "accusative"))
-    return s.prepositional("to", "zu", s.place(s.pick(_TO), "dative"))
+        return s.prepositional("into", "in", s.place(NOUN[s.pick(INTO)], "accusative"))
+    return s.prepositional("to", "zu", s.place(NOUN[s.pick(FAR if kind == "far" else TO)], "dative"))
 
 
 def _position(s: Sampler, verb: Verb, subject: Phrase) -> Adverbial:
@@ -84,9 +73,9 @@ def _position(s: Sampler, verb: Verb, subject: Phrase) -> Adverbial:
         if s.chance(0.4):
             en, de = s.pick(CITIES)
             return Adverbial(("in", en), ("in", de))
-        return s.location(NOUN[s.pick("house village city castle forest street island hotel".split())])
+        return _somewhere(s, verb)
     if verb.en == "stay":
-        return Adverbial(("at", "home"), ("zu", "Hause")) if s.chance(0.4) else s.location(_somewhere(s))
+        return Adverbial(("at", "home"), ("zu", "Hause")) if s.chance(0.4) else _somewhere(s, verb)
     if verb.en == "sit":
         return spot(s, ("on", "next to", "in front of", "under", "behind"), "dative")
     if verb.en == "stand":
@@ -96,8 +85,12 @@ def _position(s: Sampler, verb: Verb, subject: Phrase) -> Adverbial:
     return spot(s, _LYING, "dative")
 
 
-def _somewhere(s: Sampler) -> Noun:
-    return s.pick(with_tags("in-in", "at-auf", "on-auf", "at-an"))
+def _somewhere(s: Sampler, verb: Verb) -> Adverbial:
+    """A place where one does this."""
+    if verb.key in IN_CITY and s.chance(0.25):
+        en, de = s.pick(CITIES)
+        return Adverbial(("in", en), ("in", de), comma=True)
+    return s.location(NOUN[s.pick(PLACES.get(verb.key, ANYWHERE))])
 
 
 def choose_subject(s: Sampler, verb: Verb, definite: bool) -> Phrase:
@@ -106,6 +99,7 @@ def choose_subject(s: Sampler, verb: Verb, definite: bool) -> Phrase:
     if "person" in tags and s.chance(0.85 if len(tags) > 1 else 1.0):
         return s.person("nominative", definite)
     others = [tag for tag in tags if tag != "person"]
+    definite = definite or s.chance(0.5)
     return s.nominal(s.pick(with_tags(*others)), "nominative", definite, adorned=s.chance(0.3))
 
 
@@ -122,12 +116,9 @@ def _same_person(subject: Phrase, other: Phrase) -> bool:
 
 
 def _object(s: Sampler, tags: tuple[str, ...], case: str, definite: bool, others: list[Phrase]) -> Phrase:
-    while True:
-        before = len(s.uses)
-        phrase = s.phrase(tags, case, definite)
-        if not any(_same_person(other, phrase) for other in others):
-            return phrase
-        del s.uses[before:]
+    return s.until(
+        lambda: s.phrase(tags, case, definite), lambda phrase: not any(_same_person(other, phrase) for other in others)
+    )
 
 
 def _arguments(s: Sampler, clause: Clause) -> Clause:
@@ -135,6 +126,10 @@ def _arguments(s: Sampler, clause: Clause) -> Clause:
     verb = clause.verb
     assert verb is not None
     subject, sharp = clause.subject, clause.negated
+    if "1" in verb.flags:
+        noun = s.pick(with_tags(*verb.object))
+        pair = 1.0 if noun.en == "shoe" else 0.0
+        return replace(clause, direct=s.nominal(noun, "accusative", pair > 0, pair, adorned=False))
     if verb.frame in ("a", "have"):
         return replace(clause, direct=_object(s, verb.object, "accusative", False, [subject]))
     if verb.frame == "d":
@@ -168,17 +163,13 @@ def _arguments(s: Sampler, clause: Clause) -> Clause:
 def _companion(s: Sampler, verb: Verb, subject: Phrase) -> Adverbial | None:
     """With whom, or for whom."""
     owner = s.pick(("my", "your", "his", "her", "our", "their"))
-    noun = NOUN[s.pick("mother father sister brother son daughter friend aunt uncle".split())]
+    noun = NOUN[s.pick(("mother", "father", "sister", "brother", "son", "daughter", "friend", "aunt", "uncle"))]
     if isinstance(subject, Nominal) and subject.noun is noun:
         return None
-    if verb.key in ("buy", "cook", "bake", "build", "paint", "sing"):
+    if verb.key in FOR and (verb.key not in WITH or s.chance(0.5)):
         phrase = Nominal(noun, "accusative", det=owner)
         return s.prepositional("for", "für", phrase)
-    s.use("noun", noun.en, "dative")
     return s.prepositional("with", "mit", Nominal(noun, "dative", det=owner))
-
-
-_SOCIAL = "eat drink cook bake buy build sing visit look_for work dance play swim travel go live".split()
 
 
 def _adverbials(s: Sampler, clause: Clause, rich: float) -> Clause:
@@ -186,24 +177,30 @@ def _adverbials(s: Sampler, clause: Clause, rich: float) -> Clause:
     verb, tense = clause.verb, "modal" if clause.modal else clause.tense
     assert verb is not None
     changes: dict[str, Adverbial] = {}
-    if clause.tense == "progressive":
+    timeless = "t" in verb.flags or (tense == "present" and (verb.state or verb.key in ONCE or clause.negated))
+    if clause.tense == "progressive" or timeless:
         pass
-    elif tense == "present" and not verb.state and s.chance(0.35 * rich):
-        changes["frequency"] = adverb(s.pick(FREQUENCIES[:4] if clause.negated else FREQUENCIES))
-    elif s.chance(0.5 * rich) and (not verb.state or tense != "present"):
-        changes["time"] = when(s, "past" if clause.tense == "past" else tense)
-    if clause.negated and changes.get("frequency"):
-        del changes["frequency"]
+    elif tense == "present" and s.chance(0.35 * rich):
+        changes["frequency"] = adverb(s.pick(FREQUENCIES))
+    elif s.chance(0.5 * rich):
+        changes["time"] = when(s, "past" if clause.tense == "past" else tense, verb.key in LONG)
     if not clause.negated and s.chance(0.3 * rich):
-        alone = _companion(s, verb, clause.subject) if verb.key in _SOCIAL and s.chance(0.6) else None
+        alone = _companion(s, verb, clause.subject) if verb.key in (*WITH, *FOR) and s.chance(0.6) else None
         fitting = verb.manners.replace("a", "") if clause.subject.plural else verb.manners
         if alone:
             changes["manner"] = alone
         elif fitting:
             changes["manner"] = adverb(MANNERS[s.pick(fitting)])
-    roomy = verb.frame in ("i", "a", "d", "p") and not verb.state and verb.object != ("sight",)
+    if clause.negated and changes.get("time") == adverb(("soon", "bald")):
+        del changes["time"]
+    roomy = (
+        bool(PLACES.get(verb.key, ANYWHERE))
+        and verb.frame in ("i", "a", "d", "p")
+        and not verb.state
+        and verb.object != ("sight",)
+    )
     if roomy and s.chance(0.3 * rich):
-        changes["place"] = s.location()
+        changes["place"] = _somewhere(s, verb)
     return replace(clause, **changes)  # type: ignore[arg-type]
 
 
@@ -216,12 +213,11 @@ def event(
     rich: float = 1.0,
     negative: float = 0.12,
 ) -> Clause:
-    """A clause about an event. `kind` is the kind of clause, recorded with the verb unless it is plain `main`."""
+    """A clause about an event; `rich` scales the number of adverbials, `negative` is the chance of a negation."""
     while True:
-        before = len(s.uses)
         verb = s.pick(verbs)
         chosen = tense or s.pick(TENSES)
-        if chosen == "progressive" and verb.state:
+        if (chosen == "progressive" and verb.state) or (chosen == "future" and "t" in verb.flags):
             chosen = "present"
         modal = None
         if chosen == "modal":
@@ -229,27 +225,37 @@ def event(
                 None if verb.key in ("lie", "stand", "belong_to", "lose", "forget") else s.pick(tuple(MODALS.values()))
             )
             chosen = "past" if modal is None or (modal.key in ("can", "must", "want") and s.chance(0.4)) else "present"
-        negated = s.chance(negative)
+        negated = s.chance(negative) and chosen != "progressive"
         clause = Clause(
             subject=subject or choose_subject(s, verb, definite=negated),
             verb=verb,
             tense=chosen,
             modal=modal,
             negated=negated,
+            kind=kind,
         )
         clause = _adverbials(s, _arguments(s, clause), rich)
-        if kind != "main":
-            s.use("verb", verb.key, kind)
         if _sensible(clause):
             return clause
-        del s.uses[before:]
+
+
+def _modals(verb: Verb) -> tuple[Modal, ...]:
+    if verb.key in ("see", "hear", "understand"):
+        return (MODALS["can"],)
+    return () if verb.state and verb.key != "live" else tuple(MODALS.values())
 
 
 def _sensible(clause: Clause) -> bool:
-    """False for a negated counted or unspecific phrase, where English and German negation part ways."""
+    """False where English does not tell the tense (they read), or `not` says more than nicht (some, many, three)."""
+    verb, subject = clause.verb, clause.subject
+    third = subject.person == 3 and not subject.plural
+    if verb and verb.en == verb.past and clause.tense == "present" and not third and clause.kind != "command":
+        return False
     if not clause.negated:
         return True
+    if not subject.definite:
+        return False
     for phrase in (clause.subject, clause.direct, clause.indirect):
         if isinstance(phrase, Nominal) and (phrase.number or phrase.det in ("many", "some", "all", "every")):
             return False
-    return clause.subject.definite
+    return True

@@ -9,37 +9,43 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformer.data.grammar import construct, subordinate
+from transformer.data.grammar import construct, relative, subordinate
 from transformer.data.grammar.holdout import Use, held_out
 from transformer.data.grammar.sampler import Sampler
+from transformer.data.grammar.sentence import Sentence
 
 SEED = 2026
-SIZES: Mapping[str, int] = {"train": 20_000, "validation": 1_000, "test": 1_000, "test_compositional": 1_000}
+COMPOSITIONAL = "test_compositional"
+SIZES: Mapping[str, int] = {"train": 20_000, "validation": 1_000, "test": 1_000, COMPOSITIONAL: 1_000}
 
 # How many of a hundred sentences each construction makes.
-CONSTRUCTIONS: tuple[tuple[int, Callable[[Sampler], tuple[str, str]]], ...] = (
-    (20, construct.statement),
-    (10, construct.fronted),
-    (3, construct.possession),
+CONSTRUCTIONS: tuple[tuple[int, Callable[[Sampler], Sentence]], ...] = (
+    (18, construct.statement),
+    (9, construct.fronted),
+    (2, construct.possession),
     (4, construct.yes_no_question),
-    (6, construct.wh_question),
+    (3, construct.adverb_question),
+    (1, construct.subject_question),
+    (2, construct.object_question),
     (3, construct.command),
     (4, construct.description),
     (2, construct.comparison),
     (1, construct.profession),
-    (3, construct.measure),
+    (3, construct.age),
+    (2, construct.price),
     (2, construct.year),
     (1, construct.existence),
     (4, construct.passive),
-    (9, subordinate.reason),
+    (8, subordinate.reason),
+    (1, subordinate.weather),
     (6, subordinate.temporal),
     (6, subordinate.complement),
-    (1, subordinate.weather),
     (2, subordinate.purpose),
     (3, subordinate.attempt),
-    (3, subordinate.relative_subject),
-    (4, subordinate.relative_object),
     (3, subordinate.coordination),
+    (3, relative.relative_subject),
+    (3, relative.relative_object),
+    (4, relative.relative_description),
 )
 _MIN_WORDS, _MAX_WORDS = 4, 16
 
@@ -66,38 +72,48 @@ def draw(seed: int) -> Iterator[Derivation]:
     seen_en: set[str] = set()
     seen_de: set[str] = set()
     while True:
-        sampler.uses.clear()
         function = sampler.pick(dealt)
-        en, de = function(sampler)
+        sentence = function(sampler)
+        en, de = sentence.en, sentence.de
         lengths = (len(en.split()), len(de.split()))
         if min(lengths) < _MIN_WORDS or max(lengths) > _MAX_WORDS or en in seen_en or de in seen_de:
             continue
         seen_en.add(en)
         seen_de.add(de)
-        yield Derivation(en, de, function.__name__, tuple(sampler.uses))
+        yield Derivation(en, de, function.__name__, sentence.uses)
 
 
 def derive(seed: int, sizes: Mapping[str, int]) -> dict[str, list[Derivation]]:
-    """The splits as derivations: held-out combinations go to test_compositional, the rest is dealt in the order drawn.
+    """The splits as derivations, `test_compositional` from those with a held-out combination, the others from the rest.
 
-    The plain tests are filled first, every fourth sentence until full, so that all splits come from the same mixture.
+    The rest is dealt in turn to each split that is not yet full, so all come from the same mixture. A compositional
+    sentence is taken only if every English word of it is in training: its novelty is the combination, not a word.
     """
+    plain = [name for name in sizes if name != COMPOSITIONAL]
     splits: dict[str, list[Derivation]] = {name: [] for name in sizes}
-    plain = [name for name in sizes if name != "test_compositional"]
+    candidates = []
     turn = 0
     for derivation in draw(seed):
         if derivation.compositional:
-            open_splits = ["test_compositional"]
-        else:
-            open_splits = [name for name in plain if len(splits[name]) < sizes[name]]
-            open_splits = open_splits[turn % len(open_splits) :] if open_splits else []
-            turn += 1
-        for name in open_splits[:1]:
-            if len(splits[name]) < sizes[name]:
-                splits[name].append(derivation)
-        if all(len(splits[name]) == sizes[name] for name in sizes):
-            return splits
-    raise AssertionError("draw is endless")
+            candidates.append(derivation)
+            continue
+        unfilled = [name for name in plain if len(splits[name]) < sizes[name]]
+        if not unfilled:
+            break
+        splits[unfilled[turn % len(unfilled)]].append(derivation)
+        turn += 1
+    known = {word for derivation in splits["train"] for word in english_words(derivation.en)}
+    familiar = [candidate for candidate in candidates if known.issuperset(english_words(candidate.en))]
+    splits[COMPOSITIONAL] = familiar[: sizes[COMPOSITIONAL]]
+    for name, size in sizes.items():
+        if len(splits[name]) != size:
+            raise ValueError(f"{name} has {len(splits[name])} sentences instead of {size}; make train larger")
+    return splits
+
+
+def english_words(sentence: str) -> list[str]:
+    """The words in lower case, without punctuation and without numbers in digits."""
+    return [word for word in sentence.lower().replace(",", " ").strip(".?").split() if not word[0].isdigit()]
 
 
 def generate(seed: int) -> dict[str, list[tuple[str, str]]]:

@@ -84,11 +84,11 @@ def conjugate(infinitive: str, change: str, tense: str, person: int, plural: boo
 
 
 def imperative(infinitive: str, change: str) -> str:
-    """The familiar imperative without prefix: lies, gib, öffne, trag, schlaf."""
+    """The familiar imperative without prefix: lies, gib, öffne, füttere, trag."""
     if change and "ä" not in change:
         return change
     stem = stem_of(infinitive)
-    return stem + ("e" if _NEEDS_E.search(stem) else "")
+    return stem + ("e" if _NEEDS_E.search(stem) or infinitive.endswith("ern") else "")
 
 
 def _e(stem: str) -> str:

@@ -1,5 +1,6 @@
 """Nouns: plain data, one line each, read once on import."""
 
+import functools
 from dataclasses import dataclass
 
 from transformer.data.grammar.english import plural_of
@@ -9,49 +10,49 @@ man/men Mann m Männer person
 woman/women Frau f Frauen person
 boy Junge m* Jungen person
 girl Mädchen n Mädchen person female
-child/children Kind n Kinder person
-teacher Lehrer m Lehrer person job
-doctor Arzt m Ärzte person job
+child/children Kind n Kinder person own
+teacher Lehrer m Lehrer person job own
+doctor Arzt m Ärzte person job own
 baker Bäcker m Bäcker person job
 farmer Bauer m* Bauern person job
-neighbor Nachbar m* Nachbarn person
+neighbor Nachbar m* Nachbarn person own
 student Student m* Studenten person
-friend Freund m Freunde person
-brother Bruder m Brüder person
-sister Schwester f Schwestern person
-mother Mutter f Mütter person
-father Vater m Väter person
-uncle Onkel m Onkel person
-aunt Tante f Tanten person
-grandmother Großmutter f Großmütter person
-grandfather Großvater m Großväter person
-king König m Könige person
-queen Königin f Königinnen person
+friend Freund m Freunde person own
+brother Bruder m Brüder person kin own
+sister Schwester f Schwestern person kin own
+mother Mutter f Mütter person kin own single
+father Vater m Väter person kin own single
+uncle Onkel m Onkel person kin own
+aunt Tante f Tanten person kin own
+grandmother Großmutter f Großmütter person kin own single
+grandfather Großvater m Großväter person kin own single
+king König m Könige person single
+queen Königin f Königinnen person single
 painter Maler m Maler person job
 gardener Gärtner m Gärtner person job
 singer Sänger m Sänger person job
-daughter Tochter f Töchter person
-son Sohn m Söhne person
-guest Gast m Gäste person
+daughter Tochter f Töchter person kin own
+son Sohn m Söhne person kin own
+guest Gast m Gäste person own
 customer Kunde m* Kunden person
-colleague Kollege m* Kollegen person
+colleague Kollege m* Kollegen person own
 tourist Tourist m* Touristen person
 nurse Krankenschwester f Krankenschwestern person
 waitress Kellnerin f Kellnerinnen person
 judge Richter m Richter person job
-dog Hund m Hunde animal
-cat Katze f Katzen animal
-horse Pferd n Pferde animal
+dog Hund m Hunde animal own
+cat Katze f Katzen animal own
+horse Pferd n Pferde animal own
 bird Vogel m Vögel animal
-cow Kuh f Kühe animal
+cow Kuh f Kühe animal own
 mouse/mice Maus f Mäuse animal
-bear Bär m* Bären animal
-lion Löwe m* Löwen animal
-rabbit Kaninchen n Kaninchen animal
-duck Ente f Enten animal
-goat Ziege f Ziegen animal
-donkey Esel m Esel animal
-monkey Affe m* Affen animal
+bear Bär m* Bären animal wild
+lion Löwe m* Löwen animal wild
+rabbit Kaninchen n Kaninchen animal own
+duck Ente f Enten animal own
+goat Ziege f Ziegen animal own
+donkey Esel m Esel animal own
+monkey Affe m* Affen animal wild
 apple Apfel m Äpfel food
 pear Birne f Birnen food
 orange Orange f Orangen food
@@ -101,12 +102,13 @@ key Schlüssel m Schlüssel tool flat
 bag Tasche f Taschen tool stand
 suitcase Koffer m Koffer tool stand
 umbrella Regenschirm m Regenschirme tool flat
-clock Uhr f Uhren tool device
+clock Uhr f Uhren tool
 picture Bild n Bilder tool look flat
 ball Ball m Bälle tool flat
 gift Geschenk n Geschenke tool flat
 camera Kamera f Kameras tool flat device
 computer Computer m Computer tool device
+radio Radio n Radios tool device
 mirror Spiegel m Spiegel tool breakable
 flower Blume f Blumen nature
 tree Baum m Bäume nature
@@ -265,12 +267,14 @@ def _modifier(line: str) -> Modifier:
 MODIFIERS = tuple(_modifier(line) for line in _MODIFIERS.strip().splitlines())
 
 
+@functools.cache
 def with_tags(*tags: str) -> tuple[Noun, ...]:
     """The nouns, in the order of the table, that carry one of the tags or are named by one."""
     wanted = frozenset(tags)
     return tuple(noun for noun in NOUNS if noun.en in wanted or noun.tags & wanted)
 
 
+@functools.cache
 def modifiers_of(noun: Noun) -> tuple[Modifier, ...]:
     """The modifiers that make a sensible compound with this head."""
     return tuple(modifier for modifier in MODIFIERS if noun.en in modifier.heads)

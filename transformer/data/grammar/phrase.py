@@ -1,9 +1,10 @@
 """Noun phrases, pronouns and names in both languages. A phrase knows its German case; its words are lists of tokens."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from transformer.data.grammar import english, german
+from transformer.data.grammar.holdout import Use
 from transformer.data.grammar.noun import Modifier, Noun
 from transformer.data.grammar.word import Adjective
 
@@ -38,7 +39,7 @@ DETERMINERS = {
     "our": ("our", "our", "unser"),
     "their": ("their", "their", "ihr"),
 }
-_INDEFINITE = ("a", "bare")
+_INDEFINITE = ("a", "bare", "many", "some")
 
 
 class Phrase(ABC):
@@ -50,13 +51,23 @@ class Phrase(ABC):
 
     @property
     def definite(self) -> bool:
-        """False for a phrase that `nicht` turns into one with `kein`."""
+        """False for a phrase that stands late in the German clause: a dog, three dogs, bread."""
         return True
+
+    @property
+    def deniable(self) -> bool:
+        """True for a phrase that takes `kein` where English has `not` with the verb."""
+        return False
 
     @property
     def pronoun(self) -> bool:
         """True for the unstressed pronouns that crowd to the front of the German clause."""
         return False
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """The combinations of words and constructions in the phrase."""
+        return ()
 
     @abstractmethod
     def english(self, subject: bool) -> list[str]:
@@ -71,7 +82,7 @@ class Phrase(ABC):
         return []
 
     def german_tail(self) -> list[str]:
-        """What follows the phrase in German, or the whole clause if it is an object: a relative clause, commas included."""
+        """The relative clause with its commas: behind the phrase in German, for an object behind the whole clause."""
         return []
 
 
@@ -90,12 +101,15 @@ class Pronoun(Phrase):
 
     @property
     def pronoun(self) -> bool:
+        """Always."""
         return True
 
     def english(self, subject: bool) -> list[str]:
+        """I or me."""
         return [_PRONOUNS[self.en].split()[0 if subject else 1]]
 
     def german(self, negated: bool) -> list[str]:
+        """One of ich, mich, mir."""
         column = german.CASES.index(self.case)
         return [_IT[self.gender][column] if self.en == "it" else _PRONOUNS[self.en].split()[3 + column]]
 
@@ -114,9 +128,11 @@ class Name(Phrase):
     personal: str
 
     def english(self, subject: bool) -> list[str]:
+        """The name."""
         return [self.name]
 
     def german(self, negated: bool) -> list[str]:
+        """The name."""
         return [self.name]
 
 
@@ -131,10 +147,21 @@ class Couple(Phrase):
         object.__setattr__(self, "plural", True)
 
     def english(self, subject: bool) -> list[str]:
+        """Anna and Paul."""
         return [self.names[0], "and", self.names[1]]
 
     def german(self, negated: bool) -> list[str]:
+        """Anna und Paul."""
         return [self.names[0], "und", self.names[1]]
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A relative clause in both languages, its pronoun included, without commas."""
+
+    en: tuple[str, ...]
+    de: tuple[str, ...]
+    uses: tuple[Use, ...]
 
 
 @dataclass(frozen=True)
@@ -149,11 +176,33 @@ class Nominal(Phrase):
     modifier: Modifier | None = None
     number: tuple[str, str] | None = None
     possessor: "Nominal | Name | None" = None
-    relative: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    relative: Relative | None = None
 
     @property
     def definite(self) -> bool:
-        return self.det not in _INDEFINITE or self.number is not None or self.possessor is not None
+        """False for a dog, many dogs, three dogs, bread."""
+        return self.det not in _INDEFINITE or self.possessor is not None
+
+    @property
+    def deniable(self) -> bool:
+        """True for a dog, dogs, bread."""
+        return self.det in ("a", "bare") and not self.number and not self.possessor
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """What is combined around the noun, in the possessor and in the relative clause too."""
+        noun, uses = self.noun.en, []
+        if self.case in ("dative", "genitive"):
+            uses.append(Use("noun", noun, self.case))
+        if self.number:
+            uses.append(Use("noun", noun, "counted"))
+        if self.adjective:
+            uses.append(Use("adjective", self.adjective.en, self.case))
+        if self.modifier:
+            uses.append(Use("compound", self.modifier.en, noun))
+        if self.relative:
+            uses += [Use("noun", noun, "relative"), *self.relative.uses]
+        return (*uses, *(self.possessor.uses if self.possessor else ()))
 
     @property
     def column(self) -> str:
@@ -161,6 +210,7 @@ class Nominal(Phrase):
         return "p" if self.plural else self.noun.gender
 
     def english(self, subject: bool) -> list[str]:
+        """The three old kitchen tables; the teacher's dog."""
         words = [self.noun.en_plural if self.plural else self.noun.en]
         if self.modifier:
             words.insert(0, self.modifier.en)
@@ -170,16 +220,17 @@ class Nominal(Phrase):
             words.insert(0, self.number[0])
         if self.possessor:
             owner = self.possessor.english(False)
-            return [*owner[:-1], english.possessive_of(owner[-1]), *words]
+            return [*owner[:-1], english.possessive_of(owner[-1], self.possessor.plural), *words]
         if self.det == "a" and not self.plural:
             return english.with_article(words)
         article = DETERMINERS[self.det][self.plural]
         return [article, *words] if article else words
 
     def german(self, negated: bool) -> list[str]:
+        """Die drei alten Küchentische; der Hund des Lehrers; Annas Hund."""
         named = isinstance(self.possessor, Name)
         stem = "" if named else DETERMINERS[self.det][2]
-        if negated and not self.definite:
+        if negated and self.deniable:
             stem = "kein"
         elif self.det == "a" and self.plural:
             stem = ""
@@ -196,14 +247,12 @@ class Nominal(Phrase):
         return words
 
     def english_tail(self) -> list[str]:
-        return list(self.relative[0]) if self.relative else []
+        """The relative clause."""
+        return list(self.relative.en) if self.relative else []
 
     def german_tail(self) -> list[str]:
-        return [",", *self.relative[1], ","] if self.relative else []
-
-    def inner(self, case: str) -> "Nominal":
-        """The same phrase in another case."""
-        return replace(self, case=case)
+        """The relative clause between commas."""
+        return [",", *self.relative.de, ","] if self.relative else []
 
 
 def reflexive_of(subject: Phrase) -> str:

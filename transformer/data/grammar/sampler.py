@@ -1,31 +1,60 @@
-"""Random choices, and the phrases made of them. Each choice that combines a word with a construction is written down."""
+"""Random choices, and the phrases made of them."""
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from transformer.data.grammar import german
 from transformer.data.grammar.clause import Adverbial
-from transformer.data.grammar.holdout import Use
 from transformer.data.grammar.noun import Noun, modifiers_of, with_tags
 from transformer.data.grammar.phrase import Couple, Name, Nominal, Phrase, Pronoun
 from transformer.data.grammar.word import ADJECTIVES, MEN, WOMEN, Adjective, number_words
 
 T = TypeVar("T")
 
-_PLAIN_DETERMINERS = ("the",) * 9 + ("a",) * 6 + ("this",) * 2 + ("my", "your", "his", "her", "our", "their")
-_PLURAL_DETERMINERS = ("the",) * 6 + ("bare",) * 3 + ("this", "many", "some", "all", "my", "your", "our", "their")
-_DEFINITE_ONLY = ("the",) * 6 + ("this", "my", "your", "his", "her", "our", "their")
-_DEFINITE_PLURAL = ("the",) * 6 + ("this", "my", "your", "our", "their")
-_PLACE_DETERMINERS = ("the",) * 8 + ("a", "a", "this", "our")
+_OWNERS = ("my", "your", "his", "her", "our", "their")
+_MANY_OWNERS = ("my", "your", "our", "their")
+_SOME = ("many", "some", "all")
+_MANY = ("bare", "bare", "bare", "many", "some")
+_PLACE_DETERMINERS = ("the",) * 9 + ("a", "this", "our")
+
+
+def determiners(noun: Noun, definite: bool, many: bool) -> tuple[str, ...]:
+    """The determiners to pick from, as often as they are listed. Kings and lions are nobody's; kin is somebody's."""
+    living = bool(noun.tags & {"person", "animal"})
+    owned = not living or "own" in noun.tags
+    owners = () if not owned else _MANY_OWNERS if many else _OWNERS
+    if many and definite:
+        return (*("the",) * 6, "this", *owners)
+    if many:
+        return (*("the",) * 6, "this", *owners, *(_SOME if "person" in noun.tags else _MANY))
+    if "kin" in noun.tags:
+        return ("the", "the", "the", *owners)
+    indefinite = () if definite else ("a",) * (3 if living else 6) + (("every",) if "job" in noun.tags else ())
+    return (*("the",) * 8, "this", "this", *owners, *indefinite)
+
+
+@functools.cache
+def adjectives_of(noun: Noun) -> tuple[Adjective, ...]:
+    """The adjectives that fit a noun."""
+    return tuple(adjective for adjective in ADJECTIVES if noun.en in adjective.tags or noun.tags & adjective.tags)
+
+
+def fitting(phrase: Phrase | None) -> tuple[Adjective, ...]:
+    """The adjectives that can be said of a phrase, but not one it has already; of no phrase, all."""
+    if phrase is None:
+        return ADJECTIVES
+    if isinstance(phrase, Nominal):
+        return tuple(adjective for adjective in adjectives_of(phrase.noun) if adjective is not phrase.adjective)
+    return tuple(adjective for adjective in ADJECTIVES if "person" in adjective.tags)
 
 
 class Sampler:
-    """Draws from one stream of `random()`, whose values are the same on every Python, and records the uses of words."""
+    """Draws from one stream of `random()`, whose values are the same on every Python."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
-        self.uses: list[Use] = []
 
     def chance(self, probability: float) -> bool:
         """True with this probability."""
@@ -39,60 +68,43 @@ class Sampler:
         """One of the options, each as likely as the others."""
         return options[int(self._random.random() * len(options))]
 
-    def use(self, kind: str, word: str, construction: str) -> None:
-        """Write down that a word is used in a construction."""
-        self.uses.append(Use(kind, word, construction))
-
     def until(self, make: Callable[[], T], accept: Callable[[T], bool]) -> T:
-        """Make things until one is accepted; the uses of the others are forgotten."""
+        """Make things until one is accepted."""
         while True:
-            before = len(self.uses)
             made = make()
             if accept(made):
                 return made
-            del self.uses[before:]
 
-    def adjective(self, noun: Noun, case: str) -> Adjective | None:
+    def adjective(self, noun: Noun) -> Adjective | None:
         """An attributive adjective that fits the noun, if there is one."""
-        fitting = [adjective for adjective in ADJECTIVES if noun.en in adjective.tags or noun.tags & adjective.tags]
-        if not fitting:
-            return None
-        adjective = self.pick(fitting)
-        self.use("adjective", adjective.en, case)
-        return adjective
+        options = adjectives_of(noun)
+        return self.pick(options) if options else None
 
     def nominal(
         self, noun: Noun, case: str, definite: bool = False, plural: float = 0.25, adorned: bool = True
     ) -> Nominal:
         """A phrase around a noun; `plural` is the chance of a plural, `adorned` allows possessors and number words."""
-        if case == "dative":
-            self.use("noun", noun.en, "dative")
         if noun.mass:
             det = "the" if definite or self.chance(0.2) else "bare"
-            return Nominal(noun, case, det=det, adjective=self.adjective(noun, case) if self.chance(0.25) else None)
-        many = self.chance(plural)
-        number = possessor = modifier = None
-        options = (_DEFINITE_PLURAL if definite else _PLURAL_DETERMINERS) if many else None
-        det = self.pick(options or (_DEFINITE_ONLY if definite else _PLAIN_DETERMINERS))
-        if adorned and many and not definite and self.chance(0.25):
-            number, det = number_words(self.between(2, 12)), "bare"
-            self.use("noun", noun.en, "counted")
-        elif adorned and "place" not in noun.tags and "idea" not in noun.tags and self.chance(0.1):
-            possessor, det = self.possessor(), "the"
+            return Nominal(noun, case, det=det, adjective=self.adjective(noun) if self.chance(0.25) else None)
+        many = self.chance(plural) and "single" not in noun.tags
+        number = possessor = None
+        det = self.pick(determiners(noun, definite, many))
+        if adorned and many and not definite and self.chance(0.3):
+            number, det = number_words(self.between(2, 4 if "person" in noun.tags else 12)), "bare"
+        elif adorned and self.chance(0.3 if "kin" in noun.tags else 0.12) and _possessed(noun):
+            possessor, det = self.possessor(noun), "the"
         modifiers = modifiers_of(noun)
-        if modifiers and self.chance(0.4):
-            modifier = self.pick(modifiers)
-            self.use("compound", modifier.en, noun.en)
-        adjective = self.adjective(noun, case) if self.chance(0.3) else None
+        modifier = self.pick(modifiers) if modifiers and self.chance(0.4) else None
+        adjective = self.adjective(noun) if self.chance(0.3) else None
         return Nominal(noun, case, many, det, adjective, modifier, number, possessor)
 
-    def possessor(self) -> Nominal | Name:
-        """Whose: a name or a person's noun in the genitive."""
+    def possessor(self, possessed: Noun) -> Nominal | Name:
+        """Whose: a name or another person's noun in the genitive."""
         if self.chance(0.4):
             return self.name("genitive")
-        noun = self.pick(with_tags("person"))
-        self.use("noun", noun.en, "genitive")
-        return Nominal(noun, "genitive", plural=self.chance(0.15))
+        noun = self.pick([noun for noun in with_tags("person") if "kin" not in noun.tags and noun is not possessed])
+        return Nominal(noun, "genitive", plural=self.chance(0.15) and "single" not in noun.tags)
 
     def name(self, case: str) -> Name:
         """A name."""
@@ -126,13 +138,9 @@ class Sampler:
 
     def place(self, noun: Noun, case: str) -> Nominal:
         """A place in a case."""
-        if case == "dative":
-            self.use("noun", noun.en, "dative")
         modifiers = modifiers_of(noun)
         modifier = self.pick(modifiers) if modifiers and self.chance(0.3) else None
-        if modifier:
-            self.use("compound", modifier.en, noun.en)
-        adjective = self.adjective(noun, case) if self.chance(0.2) else None
+        adjective = self.adjective(noun) if self.chance(0.2) else None
         return Nominal(noun, case, False, self.pick(_PLACE_DETERMINERS), adjective, modifier)
 
     def prepositional(self, en: str, de: str, phrase: Phrase) -> Adverbial:
@@ -140,4 +148,9 @@ class Sampler:
         words = phrase.german(False)
         contracts = isinstance(phrase, Nominal) and phrase.det == "the" and not isinstance(phrase.possessor, Name)
         spoken = german.contract(de, words) if contracts else [de, *words]
-        return Adverbial((*en.split(), *phrase.english(False)), tuple(spoken), comma=True)
+        return Adverbial((*en.split(), *phrase.english(False)), tuple(spoken), comma=True, uses=phrase.uses)
+
+
+def _possessed(noun: Noun) -> bool:
+    """True when it may be somebody's: a pet, a relative, a thing to carry, wear or drive."""
+    return bool(noun.tags & {"own", "tool", "wear", "vehicle", "furniture"})

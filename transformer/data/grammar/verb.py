@@ -8,7 +8,8 @@ letters of the manner adverbs that fit, flags.
 Frames: i nothing, a accusative, d dative, da dative and accusative, p:PREPOSITION:CASE a prepositional object,
 to a direction, at a place where something is, put an accusative and a direction,
 that a clause, zu an infinitive, have possession.
-Flags: s a state, so neither progressive nor imperative; i no imperative; p has a sensible passive.
+Flags: s a state, so neither progressive nor imperative; t a lasting one, which has no time; i no imperative; p has a
+sensible passive; 1 done with one thing.
 """
 
 from dataclasses import dataclass
@@ -26,23 +27,23 @@ see saw seen sehen sieh gesehen h a person+animal person+animal+ride - s
 hear heard heard hören - gehört h a person person+animal+music - s
 find found found finden - gefunden h a person tool+wear+animal q ip
 lose lost lost verlieren - verloren h a person tool+wear - s
-look/for - - suchen - gesucht h a person tool+wear+animal qca p
+look/for - - suchen - gesucht h a person tool+wear+animal qca -
 need - - brauchen - gebraucht h a person tool+wear+furniture+vehicle - s
-love - - lieben - geliebt h a person person+animal - s
+love - - lieben - geliebt h a person person+animal - st
 cook - - kochen - gekocht h a person cookable qsa p
 bake - - backen - gebacken h a person baked qa p
 open - - öffnen - geöffnet h a person open+letter qsuc p
-close - - schließen - geschlossen h a person open qsuc p
+close - - schließen - geschlossen h a person open+suitcase+bag qsuc p
 wash - - waschen wäsch gewaschen h a person wash qsc p
 clean - - putzen - geputzt h a person clean+shoe+mirror qc p
-repair - - reparieren - repariert h a person vehicle+device+furniture qca p
-paint - - malen - gemalt h a person nature+animal+build qsca p
+repair - - reparieren - repariert h a person vehicle+device+furniture+clock qca p
+paint - - malen - gemalt h a person nature+animal+castle+bridge qsca p
 carry - - tragen träg getragen h a person tool+furniture sca p
 break broke broken zerbrechen zerbrich zerbrochen h a person breakable - i
 build built built bauen - gebaut h a person build qsa p
 sing sang sung singen - gesungen h a person music lua p
 visit - - besuchen - besucht h a person person+sight a p
-know knew known kennen - gekannt h a person person+sight - s
+know knew known kennen - gekannt h a person person+sight - st
 meet met met treffen triff getroffen h a person person - -
 invite - - ein|laden läd geladen h a person person - p
 call - - an|rufen - gerufen h a person person - p
@@ -51,8 +52,8 @@ bring+along brought brought mit|bringen - gebracht h a person tool+food+animal -
 take+along took taken mit|nehmen nimm genommen h a person tool+animal+food - -
 turn+on - - ein|schalten - geschaltet h a person device qu p
 turn+off - - aus|schalten - geschaltet h a person device qu p
-put+on put put an|ziehen - gezogen h a person wear qs -
-take+off took taken aus|ziehen - gezogen h a person wear qs -
+put+on put put an|ziehen - gezogen h a person wear qs 1
+take+off took taken aus|ziehen - gezogen h a person wear qs 1
 clean+up - - auf|räumen - geräumt h a person room qsca p
 throw+away threw thrown weg|werfen wirf geworfen h a person tool+wear q p
 look/at - - an|sehen sieh gesehen h a person look+sight+animal cu -
@@ -87,10 +88,10 @@ help - - helfen hilf geholfen h d person person - -
 thank - - danken - gedankt h d person person - -
 answer - - antworten - geantwortet h d person person qu -
 follow - - folgen - gefolgt s d person+animal person+animal qsu -
-trust - - vertrauen - vertraut h d person person - s
+trust - - vertrauen - vertraut h d person person - st
 listen/to - - zu|hören - gehört h d person person cu -
 congratulate - - gratulieren - gratuliert h d person person - -
-belong/to - - gehören - gehört h d tool+wear+vehicle person - s
+belong/to - - gehören - gehört h d tool+wear+vehicle person - st
 give gave given geben gib gegeben h da person tool+food+wear - -
 show - shown zeigen - gezeigt h da person tool+look+animal+wear - -
 send sent sent schicken - geschickt h da person gift+letter+book+picture+bag - -
@@ -100,12 +101,12 @@ recommend/to - - empfehlen empfiehl empfohlen h da person book+story+restaurant+
 explain/to - - erklären - erklärt h da job story+question+answer+picture cu -
 tell told told erzählen - erzählt h da person tell - -
 wait/for - - warten - gewartet h p:auf:accusative person person+ride ua -
-think/of thought thought denken - gedacht h p:an:accusative person person - s
+think/of thought thought denken - gedacht h p:an:accusative person person - st
 talk/about - - sprechen sprich gesprochen h p:über:accusative person person+read+idea lu -
-dream/of - - träumen - geträumt h p:von:dative person sight+vehicle+animal - -
+dream/of - - träumen - geträumt h p:von:dative person sight+vehicle+animal - st
 laugh/about - - lachen - gelacht h p:über:accusative person story+question+answer+picture+hat lu -
 ask/for - - bitten - gebeten h p:um:accusative person answer+book+gift+letter u -
-remember - - sich:erinnern - erinnert h p:an:accusative person person+story+song - s
+remember - - sich:erinnern - erinnert h p:an:accusative person person+story+song - st
 look+forward/to - - sich:freuen - gefreut h p:auf:accusative person gift+letter+guest+cake - s
 take+care/of took taken sich:kümmern - gekümmert h p:um:accusative person person+animal - s
 go went gone gehen - gegangen s to person walk qsa -
@@ -120,10 +121,11 @@ rain - - regnen - geregnet h it it - - s
 have had had haben - gehabt h have person animal+tool+vehicle+furniture+idea - s
 say said said sagen - gesagt h that person - - s
 believe - - glauben - geglaubt h that person - - s
-know knew known wissen - gewusst h that person - - s
+know knew known wissen - gewusst h that person - - st
 hope - - hoffen - gehofft h that person - - s
 think thought thought denken - gedacht h that person - - s
 hear heard heard hören - gehört h that person - - s
+ask - - fragen - gefragt h that person - - s
 try tried tried versuchen - versucht h zu person - - s
 promise - - versprechen versprich versprochen h zu person - - s
 forget forgot forgotten vergessen vergiss vergessen h zu person - - s
@@ -160,7 +162,7 @@ class Verb:
 
     @property
     def key(self) -> str:
-        """The name of this verb in records: unlike `en` it tells `clean` from `clean up`, and the two of `know` apart."""
+        """The name of this verb in records, which tells `clean` from `clean up` and the two of `know` apart."""
         frame = self.frame if self.frame in ("that", "zu") else ""
         return "_".join(part for part in (self.en, self.particle, self.en_preposition, frame) if part)
 

@@ -32,7 +32,7 @@ light leicht lighter leichter tool wear
 dirty schmutzig dirtier schmutziger wear wash vehicle room
 clean sauber cleaner sauberer wear wash room
 broken kaputt - - device vehicle breakable furniture
-red rot - - wear tool vehicle furniture nature flower
+red rot - - wear tool vehicle furniture flower apple tomato
 blue blau - - wear tool vehicle furniture
 green grün - - wear tool vehicle furniture apple
 yellow gelb - - wear tool vehicle flower
@@ -73,17 +73,14 @@ TIMES = {
     "past": (
         ("yesterday", "gestern"),
         ("last week", "letzte Woche"),
-        ("last year", "letztes Jahr"),
         ("last night", "letzte Nacht"),
         ("on Monday", "am Montag"),
         ("on Friday", "am Freitag"),
         ("on Sunday", "am Sonntag"),
         ("a week ago", "vor einer Woche"),
-        ("a month ago", "vor einem Monat"),
     ),
     "present": (
         ("today", "heute"),
-        ("now", "jetzt"),
         ("every day", "jeden Tag"),
         ("every morning", "jeden Morgen"),
         ("every evening", "jeden Abend"),
@@ -91,22 +88,24 @@ TIMES = {
         ("in the morning", "am Morgen"),
         ("in the evening", "am Abend"),
         ("at night", "in der Nacht"),
-        ("in summer", "im Sommer"),
-        ("in winter", "im Winter"),
     ),
     "future": (
         ("tomorrow", "morgen"),
         ("tonight", "heute Abend"),
         ("next week", "nächste Woche"),
-        ("next month", "nächsten Monat"),
-        ("next year", "nächstes Jahr"),
         ("on Tuesday", "am Dienstag"),
         ("on Saturday", "am Samstag"),
         ("soon", "bald"),
     ),
 }
+# With events that are planned or remembered for long.
+FAR_TIMES = {
+    "past": (("last year", "letztes Jahr"), ("a month ago", "vor einem Monat"), ("last summer", "letzten Sommer")),
+    "present": (("in summer", "im Sommer"), ("in winter", "im Winter"), ("every year", "jedes Jahr")),
+    "future": (("next month", "nächsten Monat"), ("next year", "nächstes Jahr"), ("next winter", "nächsten Winter")),
+}
 # English unit, German dative plural after vor and in
-UNITS = (("days", "Tagen"), ("weeks", "Wochen"), ("months", "Monaten"), ("years", "Jahren"), ("hours", "Stunden"))
+UNITS = (("hours", "Stunden"), ("days", "Tagen"), ("weeks", "Wochen"), ("months", "Monaten"), ("years", "Jahren"))
 MONTHS = (("March", "März"), ("April", "April"), ("May", "Mai"), ("July", "Juli"), ("October", "Oktober"))
 
 WOMEN = ("Anna", "Maria", "Clara", "Sophie", "Laura", "Julia")
@@ -133,13 +132,14 @@ PROFESSIONS = (
     ("judge", "Richter", "Richterin"),
 )
 
-_UNITS_EN = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
-)
-_UNITS_EN += ["seventeen", "eighteen", "nineteen"]
+_UNITS = """
+zero one two three four five six seven eight nine
+ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
+null eins zwei drei vier fünf sechs sieben acht neun
+zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn neunzehn
+"""
+_UNITS_EN, _UNITS_DE = _UNITS.split()[:20], _UNITS.split()[20:]
 _TENS_EN = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_UNITS_DE = "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn".split()
-_UNITS_DE += ["sechzehn", "siebzehn", "achtzehn", "neunzehn"]
 _TENS_DE = ["zwanzig", "dreißig", "vierzig", "fünfzig", "sechzig", "siebzig", "achtzig", "neunzig"]
 
 
