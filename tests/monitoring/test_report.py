@@ -48,7 +48,13 @@ def content(make_epoch):
     signature = "nrefs:1|case:lc|tok:13a|version:2.6.0"
     return Content(
         name="small <1>",
-        config={"model": {"norm": "<b>post", "d_model": 128}, "data": {}, "betas": [0.9, 0.98]},
+        config={
+            "model": {"norm": "<b>post", "d_model": 128},
+            "data": {},
+            "betas": [0.9, 0.98],
+            "tie": True,
+            "cut": None,
+        },
         n_parameters=2_613_248,
         epochs=[make_epoch(1), make_epoch(2), dataclasses.replace(make_epoch(3), best=False)],
         scores=[Row("small", "test_2016", 1_000, (Score("BLEU-lc", 41.02, signature, 39.28, 42.76),))],
@@ -68,7 +74,13 @@ def test_everything_is_on_the_page_and_nothing_is_taken_for_markup(content):
         "test_2016",
     ):
         assert words in page
-    for words in ("two <unk> dogs", "zwei <unk> Hunde", "attention & more", "norm: <b>post", "betas: [0.9, 0.98]"):
+    for words in (
+        "two <unk> dogs",
+        "zwei <unk> Hunde",
+        "attention & more",
+        "norm: <b>post",
+        "betas: [0.9, 0.98] tie: true cut: null",
+    ):
         assert words in page
     assert "unk" not in page.tags
 

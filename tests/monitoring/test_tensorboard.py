@@ -180,6 +180,8 @@ def test_hparams_hold_the_flat_config_and_leave_the_columns_to_tensorboard(tmp_p
     start = found["session_start_info"].hparams
     assert start["model.d_model"].number_value == 128
     assert start["model.tie"].string_value == "true"
+    assert "name" not in start
+    assert not any(name.startswith("monitor") for name in start)
     assert start["n_parameters"].number_value == 2_613_248
     assert set(found) == {"session_start_info", "session_end_info"}
 

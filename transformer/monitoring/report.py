@@ -3,6 +3,7 @@
 import base64
 import difflib
 import importlib.metadata
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -234,7 +235,8 @@ def _config(value: Any, indent: str = "") -> str:
         if isinstance(item, Mapping) and item:
             lines.append(f"{indent}{escape(str(key))}:\n{_config(item, indent + '  ')}")
         else:
-            lines.append(f"{indent}{escape(str(key))}: {escape(str(item))}\n")
+            shown = item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, default=str)
+            lines.append(f"{indent}{escape(str(key))}: {escape(shown)}\n")
     return "".join(lines)
 
 

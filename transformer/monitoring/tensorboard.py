@@ -60,8 +60,9 @@ class TensorBoard(Observer):
         self.told = cut_events(self.folder, start.resumed_step)
         self.window = []
         self.writer = SummaryWriter(str(self.folder), purge_step=start.resumed_step + 1, flush_secs=FLUSH_SECONDS)
-        values = flatten(start.config) | {"n_parameters": start.n_parameters}
-        values.pop("name", None)  # it is the row's name
+        # The name is the row's heading; who watches, and where that is written, is no setting of the model's.
+        settings = {key: value for key, value in start.config.items() if key not in ("name", "monitor")}
+        values = flatten(settings) | {"n_parameters": start.n_parameters}
         # The experiment summary is left out: it would fix the columns of the hparams page to this run's settings, and a
         # sweep over models or schedules has others. Without it TensorBoard shows the settings of all runs, those that
         # differ first, and all scalars by name, `best/` first.
