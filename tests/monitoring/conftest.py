@@ -26,6 +26,7 @@ def make_start() -> Callable[[int], RunStart]:
             "seed": 1,
             "model": {"d_model": 128, "tie": True, "betas": [0.9, 0.98]},
             "none": None,
+            "monitor": {"record": {"_target_": "Record", "folder": "results/small"}},
         }
         return RunStart("small", config, 2_613_248, STEPS_PER_EPOCH, 6, None, resumed_step)
 
