@@ -71,12 +71,18 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     codes: list[int] = []
 
+    composed = False
+
     def task(config: DictConfig) -> None:
+        nonlocal composed
+        composed = True
         codes.append(_run(run, config, command))
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(task)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if composed:  # then it is no mistake in the command line
+            raise
         print(f"transformer-{command}: {sentence(error, command)}", file=sys.stderr)
         codes.append(2)
     sys.exit(max(codes, default=0))

@@ -1,5 +1,6 @@
 """transformer-train: from two text files to a trained, evaluated model."""
 
+import collections
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,7 +11,7 @@ from transformer import build
 from transformer.commands.evaluate import score_split, show, write
 from transformer.commands.launch import launch
 from transformer.commands.resume import plain, refuse_changes
-from transformer.config import TrainConfig
+from transformer.config import TrainConfig, check
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
 from transformer.evaluation.report import text_table
@@ -23,17 +24,36 @@ from transformer.training.state import seed_everything
 from transformer.training.trainer import Trainer, describe
 
 
-def _clear(config: TrainConfig, saved: Path) -> None:
-    """Refuses a run that is there already, or makes room for it."""
+def _refuse(config: TrainConfig, saved: Path) -> None:
+    """Refuses a run that is there already, unless told what to do with it."""
     if config.resume and config.overwrite:
         raise UserError("resume and overwrite are both true; choose one")
-    there = [path for path in saved.iterdir() if path.name != LOCK]
-    if config.overwrite:
-        for path in there:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        shutil.rmtree(Path(config.results_dir) / config.name, ignore_errors=True)
-    elif there and not config.resume:
+    if not config.resume and not config.overwrite and any(path.name != LOCK for path in saved.glob("*")):
         raise UserError(f"{saved} exists; use resume=true to go on, overwrite=true to start anew, or another name")
+
+
+def _clear(config: TrainConfig, saved: Path) -> None:
+    """Makes room for a run that starts anew."""
+    for path in saved.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+    shutil.rmtree(Path(config.results_dir) / config.name, ignore_errors=True)
+
+
+def _resumed(config: TrainConfig, saved: Path) -> Path | None:
+    """The checkpoint to go on from, if there is any."""
+    newest, complaints = newest_intact(saved)
+    for complaint in complaints:
+        print(complaint)
+    if newest:
+        refuse_changes(build.checkpoint_config(newest), config)
+    elif complaints:
+        raise UserError(
+            f"{saved} holds no checkpoint that is intact; use overwrite=true to start anew, or another name"
+        )
+    return newest
 
 
 def _data(config: TrainConfig, world: World, newest: Path | None) -> build.Data:
@@ -63,6 +83,14 @@ def _tell(config: TrainConfig, source: build.Data, trainer: Trainer, newest: Pat
     (results / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
 
 
+def _try_final(config: TrainConfig, source: build.Data) -> None:
+    """Tries what is used only when training has ended, so that no mistake in it shows only then."""
+    build.search(config.decoding)
+    build.metrics(config.metrics)
+    for name in config.final.splits:
+        collections.deque(source.corpus.pairs(name), maxlen=0)  # reads every line
+
+
 def _evaluate_best(config: TrainConfig, source: build.Data, world: World) -> None:
     best = Path(config.saved_dir) / config.name / "best"
     loaded = build.load(best, config.runtime, world.device)
@@ -85,11 +113,12 @@ def _evaluate_best(config: TrainConfig, source: build.Data, world: World) -> Non
 
 def run(config: TrainConfig) -> int:
     """Trains; evaluates the best checkpoint."""
+    check(config)
     world = build.runtime(config.runtime)
     folder = Path(config.saved_dir) / config.name
     with run_lock(folder) if world.is_main else nullcontext():
         if world.is_main:
-            _clear(config, folder)
+            _refuse(config, folder)
         world.any(False)  # the others wait
         code = _train(config, world, folder)
     world.close()
@@ -97,22 +126,23 @@ def run(config: TrainConfig) -> int:
 
 
 def _train(config: TrainConfig, world: World, folder: Path) -> int:
-    newest, complaints = newest_intact(folder) if config.resume else (None, [])
-    for complaint in complaints:
-        print(complaint)
-    if newest:
-        refuse_changes(build.checkpoint_config(newest), config)
+    newest = _resumed(config, folder) if config.resume else None
     source = _data(config, world, newest)
+    if world.is_main:
+        _try_final(config, source)
     seed_everything(config.seed)
     trainer = build.trainer(config, world, source)
     if newest:
         trainer.load(newest)
     if world.is_main:
+        if config.overwrite:  # not before: nothing but the training itself can fail from here on
+            _clear(config, folder)
         _tell(config, source, trainer, newest)
     try:
         trainer.fit(config.name, plain(config))
     except Interrupted as stop:
-        print(stop)
+        if world.is_main:
+            print(stop)
         return stop.exit_code
     if world.is_main:
         _evaluate_best(config, source, world)
