@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from transformer.config import ModelConfig, RuntimeConfig, TrainConfig, TranslationConfig
 from transformer.data.batching import Batching, Sorted
@@ -51,6 +50,7 @@ from transformer.training.schedule import Schedule
 from transformer.training.trainer import Decoded, Limits, Trainer
 
 T = TypeVar("T")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def instantiate(leaf: Mapping[str, Any], where: str, family: type[T], partial: bool = False) -> T:
@@ -94,6 +94,8 @@ def runtime(config: RuntimeConfig) -> World:
         if config.threads < 1:
             raise UserError(f"runtime.threads must be at least 1 or null, not {config.threads}")
         torch.set_num_threads(config.threads)
+    if config.device not in DEVICES:
+        raise UserError(f"runtime.device is {config.device}, but must be one of {', '.join(DEVICES)}")
     with explained("runtime"):
         return World(config.device)
 
@@ -200,11 +202,6 @@ class Data:
 
 def data(config: TrainConfig, tokenizers: TokenizerPair | None = None) -> Data:
     """Corpus, tokenizers (trained if none are given) and prepared pairs."""
-    if config.training.max_len + 1 > config.model.max_len:
-        raise UserError(
-            f"training.max_len ({config.training.max_len}) and the end of sentence do not fit model.max_len "
-            f"({config.model.max_len})"
-        )
     corpus = instantiate(config.data, "data", Corpus)  # type: ignore[type-abstract]
     trainer = instantiate(config.tokenizer, "tokenizer", TokenizerTrainer)  # type: ignore[type-abstract]
     corpus.prepare()
@@ -346,7 +343,7 @@ def checkpoint_config(folder: Path) -> TrainConfig:
     """
     try:
         return cast(TrainConfig, OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(folder / CONFIG)))
-    except (OmegaConfBaseException, OSError, ValueError) as error:
+    except Exception as error:  # the YAML reader's errors have no base in common with the others
         raise UserError(f"{folder / CONFIG} is no training config ({str(error).splitlines()[0]})") from error
 
 
@@ -363,6 +360,7 @@ def load(folder: str | Path, run: RuntimeConfig, device: torch.device) -> Loaded
     built = model(config.model, tokenizers, run)
     try:
         built.load_state_dict(load_tensors(path / MODEL))
-    except RuntimeError as error:
-        raise UserError(f"{path / MODEL} does not fit the config beside it ({str(error).splitlines()[0]})") from error
+    except (RuntimeError, TypeError, AttributeError) as error:
+        told = str(error).splitlines()[-1].strip()  # torch's first line says nothing
+        raise UserError(f"{path / MODEL} does not fit the config beside it ({told})") from error
     return Loaded(path, config, tokenizers, built.to(device).eval(), manifest)

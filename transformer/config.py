@@ -5,10 +5,13 @@ and that target's arguments, checked against its signature by `build.py`.
 """
 
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+
+from transformer.error import UserError
 
 Leaf = dict[str, Any]
 
@@ -142,6 +145,48 @@ class EvaluateConfig:
     translation: TranslationConfig
     metrics: dict[str, Leaf]
     runtime: RuntimeConfig
+
+
+# The least that each number may be; where null is allowed, it stays allowed.
+LEAST = {
+    "seed": 0,
+    "training.max_epochs": 1,
+    "training.max_steps": 1,
+    "training.accumulate": 1,
+    "training.clip_norm": 0,
+    "training.label_smoothing": 0,
+    "training.patience": 0,
+    "training.bleu_every_epochs": 0,
+    "training.checkpoint_every_steps": 1,
+    "training.checkpoint_every_minutes": 0,
+    "training.keep_last": 1,
+    "training.keep_best": 1,
+    "training.n_samples": 0,
+    "training.max_len": 1,
+    "final.n_shown": 0,
+}
+
+
+def check(config: TrainConfig) -> None:
+    """Refuses what fits the types and makes no sense.
+
+    Raises:
+        UserError: naming the value and its bound, or both values that do not go together.
+    """
+    for key, least in LEAST.items():
+        value = attrgetter(key)(config)
+        if value is not None and not value >= least:  # nan is refused too
+            raise UserError(f"{key} is {value}, but must be at least {least}")
+    if not config.training.label_smoothing < 1:
+        raise UserError(f"training.label_smoothing is {config.training.label_smoothing}, but must be below 1")
+    # saved/NAME is written, and with overwrite=true deleted.
+    if not Path(config.name).parts or Path(config.name).is_absolute() or ".." in Path(config.name).parts:
+        raise UserError(f"name is {config.name!r}, but must be that of a folder in saved_dir and results_dir")
+    if config.training.max_len + 1 > config.model.max_len:
+        raise UserError(
+            f"training.max_len ({config.training.max_len}) and the end of sentence do not fit model.max_len "
+            f"({config.model.max_len})"
+        )
 
 
 SCHEMAS: dict[str, type] = {"train": TrainConfig, "translate": TranslateConfig, "evaluate": EvaluateConfig}
