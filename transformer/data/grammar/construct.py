@@ -21,6 +21,8 @@ _COMMANDS = tuple(
     if not verb.state and "i" not in verb.flags and not verb.reflexive and verb.frame in ("a", "d", "da", "to", "i")
 )
 
+_DOING = tuple(verb for verb in PERSONAL if not verb.state or verb.key in ("see", "live", "lie", "stand"))
+
 
 def statement(s: Sampler) -> Sentence:
     """The woman bought the bread at the market yesterday."""
@@ -47,7 +49,7 @@ def yes_no_question(s: Sampler) -> Sentence:
 
 def adverb_question(s: Sampler) -> Sentence:
     """Where did the woman buy the bread? When did she buy it? Why?"""
-    clause = event(s, "question", PERSONAL, rich=0.7, negative=0.0)
+    clause = replace(event(s, "question", _DOING, rich=0.7, negative=0.0), frequency=None)
     assert clause.verb is not None
     frame, places = clause.verb.frame, PLACES.get(clause.verb.key, ANYWHERE)
     choice = s.between(1, 3)
@@ -55,7 +57,7 @@ def adverb_question(s: Sampler) -> Sentence:
         word, clause = ("where", "wohin" if frame == "to" else "wo"), replace(clause, complement=None)
     elif choice == 1 and frame != "put" and places:
         word, clause = ("where", "wo"), replace(clause, place=None)
-    elif choice == 2 and clause.tense != "progressive" and not clause.frequency:
+    elif choice == 2 and clause.tense != "progressive":
         word, clause = ("when", "wann"), replace(clause, time=None)
     else:
         word = ("why", "warum")
@@ -203,7 +205,7 @@ def price(s: Sampler) -> Sentence:
     elif kind == "furniture" or (kind != "food" and s.chance(0.3)):
         en = de = str(s.between(2, 99) * 5)
     elif s.chance(0.5):
-        en, de = number_words(s.between(2, 12 if kind == "food" else 99))
+        en, de = number_words(s.between(2, 5 if kind == "food" else 99))
     else:
         euros, cents = s.between(2, 6 if kind == "food" else 60), s.between(1, 19) * 5
         en, de = f"{euros}.{cents:02d}", f"{euros},{cents:02d}"

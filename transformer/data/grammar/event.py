@@ -109,10 +109,13 @@ def _same_person(subject: Phrase, other: Phrase) -> bool:
         return True
     if isinstance(subject, Nominal) and isinstance(other, Nominal):
         return subject.noun is other.noun
-    if isinstance(other, Name):
-        names = subject.names if isinstance(subject, Couple) else (subject.name,) if isinstance(subject, Name) else ()
-        return other.name in names
-    return False
+    return bool(set(_names(subject)) & set(_names(other)))
+
+
+def _names(phrase: Phrase) -> tuple[str, ...]:
+    if isinstance(phrase, Couple):
+        return phrase.names
+    return (phrase.name,) if isinstance(phrase, Name) else ()
 
 
 def _object(s: Sampler, tags: tuple[str, ...], case: str, definite: bool, others: list[Phrase]) -> Phrase:
@@ -177,7 +180,8 @@ def _adverbials(s: Sampler, clause: Clause, rich: float) -> Clause:
     verb, tense = clause.verb, "modal" if clause.modal else clause.tense
     assert verb is not None
     changes: dict[str, Adverbial] = {}
-    timeless = "t" in verb.flags or (tense == "present" and (verb.state or verb.key in ONCE or clause.negated))
+    timeless = "t" in verb.flags or verb.key == "live"
+    timeless = timeless or (tense == "present" and (verb.state or verb.key in ONCE or clause.negated))
     if clause.tense == "progressive" or timeless:
         pass
     elif tense == "present" and s.chance(0.35 * rich):
@@ -221,9 +225,7 @@ def event(
             chosen = "present"
         modal = None
         if chosen == "modal":
-            modal = (
-                None if verb.key in ("lie", "stand", "belong_to", "lose", "forget") else s.pick(tuple(MODALS.values()))
-            )
+            modal = s.pick(_modals(verb)) if _modals(verb) else None
             chosen = "past" if modal is None or (modal.key in ("can", "must", "want") and s.chance(0.4)) else "present"
         negated = s.chance(negative) and chosen != "progressive"
         clause = Clause(

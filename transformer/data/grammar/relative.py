@@ -128,7 +128,8 @@ def _within(s: Sampler, head: Nominal) -> Relative:
     """The head is where it happens: in which we live."""
     tag = next(tag for tag in ("in-in", "at-auf", "on-auf", "at-an") if tag in head.noun.tags)
     en, de = tag.split("-")
-    known = [verb for verb in PERSONAL if verb.key in ("meet", "see") or head.noun.en in PLACES.get(verb.key, ANYWHERE)]
+    known = [verb for verb in PERSONAL if verb.key in ("live", "see") or not verb.state]
+    known = [verb for verb in known if verb.key in ("meet", "see") or head.noun.en in PLACES.get(verb.key, ANYWHERE)]
     verbs = tuple(verb for verb in known if verb.frame in ("a", "i", "d") or verb.key == "live")
     clause = replace(_about_another(s, head, verbs), place=None)
     if clause.verb and clause.verb.frame == "at":

@@ -42,11 +42,12 @@ def adjectives_of(noun: Noun) -> tuple[Adjective, ...]:
 
 
 def fitting(phrase: Phrase | None) -> tuple[Adjective, ...]:
-    """The adjectives that can be said of a phrase, but not one it has already; of no phrase, all."""
+    """The adjectives that can be said of a phrase, given the one it may have already; of no phrase, all."""
     if phrase is None:
         return ADJECTIVES
     if isinstance(phrase, Nominal):
-        return tuple(adjective for adjective in adjectives_of(phrase.noun) if adjective is not phrase.adjective)
+        taken = phrase.adjective.axis if phrase.adjective else ()
+        return tuple(adjective for adjective in adjectives_of(phrase.noun) if adjective.en not in taken)
     return tuple(adjective for adjective in ADJECTIVES if "person" in adjective.tags)
 
 

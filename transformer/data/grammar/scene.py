@@ -23,7 +23,7 @@ PLACES_OF = {
     "lake river beach": "swim",
     "park garden forest farm street": "bark feed catch play try_out paint",
     "station airport hotel school": "pick_up wait_for",
-    "station airport hotel market": "arrive depart",
+    "station": "arrive depart",
     "": "come_back hurry",
     "garden restaurant theater street castle park": "dance laugh",
     _OUTDOORS: "follow look_for find lose look_at take_care_of",
@@ -33,7 +33,7 @@ PLACES = {verb: _words(places) for places, verbs in PLACES_OF.items() for verb i
 ANYWHERE = _words(_PUBLIC)
 
 # Happens in some city: in Berlin.
-IN_CITY = _words("buy sell meet work visit see find lose dance sing look_for invite thank")
+IN_CITY = _words("buy sell meet work visit see find lose dance sing look_for invite thank arrive")
 # Worth a date years away.
 LONG = _words("build buy sell visit meet travel fly live work have invite")
 # Done once, so neither often nor every day.

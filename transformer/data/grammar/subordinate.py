@@ -22,6 +22,7 @@ _TIED = {"because": "weil", "although": "obwohl"}
 _MATRIX = tuple(verb for verb in VERBS if verb.frame == "that")
 _WITH_ZU = tuple(verb for verb in VERBS if verb.frame == "zu")
 _ZU = tuple(v for v in PERSONAL if not v.state and "i" not in v.flags and v.frame in ("a", "d", "da", "p"))
+_DOING = tuple(verb for verb in EVENTS if not verb.state)
 _DEGREES = (("", ""), ("", ""), ("very", "sehr"), ("so", "so"))
 
 
@@ -129,7 +130,7 @@ def temporal(s: Sampler) -> Sentence:
     present, past = TEMPORAL[conjunction]
     tense = "past" if past and s.chance(0.6) else "present"
     main_tense = tense if tense == "past" or conjunction == "while" else s.pick(("present", "future", "future"))
-    main_verbs = _LASTING if conjunction == "until" else EVENTS
+    main_verbs = _LASTING if conjunction == "until" else _DOING
     sub_verbs = {"while": _LASTING, "until": _BRIEF, "before": _BRIEF, "as soon as": _BRIEF}.get(conjunction, CAUSES)
     main = event(s, "main", main_verbs, main_tense, rich=0.3, negative=0.05)
     sub = event(s, conjunction, sub_verbs, tense, rich=0.3, negative=0.1 if conjunction == "if" else 0.0)
@@ -191,7 +192,9 @@ def coordination(s: Sampler) -> Sentence:
     left = event(s, "main", tense=tense, rich=0.2, negative=0.05)
     subject = personal(left.subject, "nominative")
     if s.chance(0.35) and subject and subject.en != "it" and not subject.plural:
-        right = event(s, "main", PERSONAL, tense, subject, rich=0.0, negative=0.0)
+        right = event(
+            s, "main", tuple(verb for verb in PERSONAL if not verb.state), tense, subject, rich=0.0, negative=0.0
+        )
         right = replace(right, time=Adverbial(("then",), ("dann",)), front="time")
         return _coordinate(left, ("and", "und"), right)
     right = event(s, "main", tense=tense, rich=0.2, negative=0.2)

@@ -34,10 +34,10 @@ cook - - kochen - gekocht h a person cookable qsa p
 bake - - backen - gebacken h a person baked qa p
 open - - öffnen - geöffnet h a person open+letter qsuc p
 close - - schließen - geschlossen h a person open+suitcase+bag qsuc p
-wash - - waschen wäsch gewaschen h a person wash qsc p
+wash - - waschen wäsch gewaschen h a person vehicle+coat+shirt+dress+jacket+apple+potato+carrot+horse+dog qsc p
 clean - - putzen - geputzt h a person clean+shoe+mirror qc p
 repair - - reparieren - repariert h a person vehicle+device+furniture+clock qca p
-paint - - malen - gemalt h a person nature+animal+castle+bridge qsca p
+paint - - malen - gemalt h a person picture+nature+animal+castle+bridge qsca p
 carry - - tragen träg getragen h a person tool+furniture sca p
 break broke broken zerbrechen zerbrich zerbrochen h a person breakable - i
 build built built bauen - gebaut h a person build qsa p
@@ -52,8 +52,8 @@ bring+along brought brought mit|bringen - gebracht h a person tool+food+animal -
 take+along took taken mit|nehmen nimm genommen h a person tool+animal+food - -
 turn+on - - ein|schalten - geschaltet h a person device qu p
 turn+off - - aus|schalten - geschaltet h a person device qu p
-put+on put put an|ziehen - gezogen h a person wear qs 1
-take+off took taken aus|ziehen - gezogen h a person wear qs 1
+put+on put put an|ziehen - gezogen h a person coat+shirt+dress+jacket+shoe qs 1
+take+off took taken aus|ziehen - gezogen h a person coat+shirt+dress+jacket+shoe qs 1
 clean+up - - auf|räumen - geräumt h a person room qsca p
 throw+away threw thrown weg|werfen wirf geworfen h a person tool+wear q p
 look/at - - an|sehen sieh gesehen h a person look+sight+animal cu -
@@ -96,7 +96,7 @@ give gave given geben gib gegeben h da person tool+food+wear - -
 show - shown zeigen - gezeigt h da person tool+look+animal+wear - -
 send sent sent schicken - geschickt h da person gift+letter+book+picture+bag - -
 bring brought brought bringen - gebracht h da person tool+food+drink+dish - -
-lend lent lent leihen - geliehen h da person tool+vehicle - -
+lend lent lent leihen - geliehen h da person book+umbrella+bag+suitcase+camera+computer+vehicle+coat - -
 recommend/to - - empfehlen empfiehl empfohlen h da person book+story+restaurant+hotel+museum - -
 explain/to - - erklären - erklärt h da job story+question+answer+picture cu -
 tell told told erzählen - erzählt h da person tell - -

@@ -58,6 +58,22 @@ slow langsam slower langsamer vehicle ride
 dangerous gefährlich more gefährlicher bear lion river street forest
 """
 
+# Adjectives of one line exclude each other: no old table is new, no yellow one black.
+_AXES = """
+old young new modern
+big small
+long short
+clean dirty
+warm cold
+cheap expensive
+heavy light
+fast slow
+happy sad
+rich poor
+interesting boring
+red blue green yellow black white brown
+"""
+
 MANNERS = {
     "q": ("quickly", "schnell"),
     "s": ("slowly", "langsam"),
@@ -153,6 +169,14 @@ class Adjective:
     en_comparative: str
     de_comparative: str
     tags: frozenset[str]
+
+    @property
+    def axis(self) -> frozenset[str]:
+        """The English adjectives that cannot be said together with this one, itself included."""
+        return _AXIS.get(self.en, frozenset((self.en,)))
+
+
+_AXIS = {word: frozenset(line.split()) for line in _AXES.strip().splitlines() for word in line.split()}
 
 
 def number_words(number: int) -> tuple[str, str]:
