@@ -232,6 +232,13 @@ def test_flatten():
     assert flatten(config) == {"a.b": "[1, 2]", "a.c.d": "none", "e": "false", "f": 1.5, "g": "x"}
 
 
+def test_a_choice_is_shown_by_its_class():
+    assert flatten({"schedule": {"_target_": "transformer.training.schedule.Cosine", "steps": 5}}) == {
+        "schedule": "Cosine",
+        "schedule.steps": 5,
+    }
+
+
 def test_ending_without_a_start_or_twice_is_fine(tmp_path, tell):
     board = TensorBoard(str(tmp_path), 4)
     board.on_end()

@@ -194,11 +194,17 @@ def escape(text: str) -> str:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float]:
-    """Return {"model.d_model": 512, ...}; lists as JSON, None as `none`, booleans as `true` and `false`."""
+    """Return {"model.d_model": 512, ...}; lists as JSON, None as `none`, booleans as `true` and `false`.
+
+    A choice is shown by its class: {"schedule": {"_target_": "transformer.training.schedule.Cosine"}} is
+    {"schedule": "Cosine"}.
+    """
     flat: dict[str, str | int | float] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
+        if key == "_target_" and prefix:
+            flat[prefix[:-1]] = str(value).rsplit(".", 1)[-1]
+        elif isinstance(value, Mapping):
             flat |= flatten(value, f"{name}.")
         elif value is None or isinstance(value, bool):
             flat[name] = str(value).lower()
