@@ -88,7 +88,8 @@ class Mix(nn.Module):
             float (batch, n_heads, query_len, d_head); zeros for a query that sees nothing.
         """
         plain = type(self.score) is ScaledDot and type(self.normalizer) is Soft
-        if self.fused and plain and self.recorded is None:
+        # For a batch of none, a rank's without work, torch's kernel would give `bias` no gradient, not even zeros.
+        if self.fused and plain and self.recorded is None and q.size(0) > 0:
             return self._fused(q, k, v, visible, causal, bias)
         if causal:
             triangle = causal_mask(q.size(-2), q.device)
@@ -137,8 +138,9 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor, offset: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v of x (batch, length, d_model), each (batch, n_heads, length, d_head); positions count from offset."""
-        batch, length, _ = x.shape
-        q, k, v = self.qkv(x).view(batch, length, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        batch, length, d_model = x.shape
+        parts = self.qkv(x).view(batch, length, 3, self.n_heads, d_model // self.n_heads)
+        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
         return self.position.rotate(q, offset), self.position.rotate(k, offset), v
 
     def forward(self, x: Tensor, visible: Tensor | None = None, causal: bool = False) -> Tensor:
@@ -176,8 +178,9 @@ class CrossAttention(nn.Module):
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """k, v of memory (batch, src_len, d_model), each (batch, n_heads, src_len, d_head)."""
-        batch, length, _ = memory.shape
-        k, v = self.key_value(memory).view(batch, length, 2, self.n_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        batch, length, d_model = memory.shape
+        parts = self.key_value(memory).view(batch, length, 2, self.n_heads, d_model // self.n_heads)
+        k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
         return k, v
 
     def attend(self, x: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:

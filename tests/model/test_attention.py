@@ -1,0 +1,235 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from transformer.model.attention import CrossAttention, Mix, SelfAttention, hide, merge_heads, split_heads
+from transformer.model.masks import causal, from_padding
+from transformer.model.normalizer import Hard, Soft
+from transformer.model.position.base import Position
+from transformer.model.position.rotary import Rotary
+from transformer.model.score import Additive, Bilinear, Dot, ScaledDot
+
+BATCH, N_HEADS, QUERY_LEN, KEY_LEN, D_HEAD, D_MODEL = 2, 3, 5, 7, 4, 12
+
+
+def qkv(query_len=QUERY_LEN, key_len=KEY_LEN):
+    return tuple(
+        torch.randn(BATCH, N_HEADS, length, D_HEAD, requires_grad=True) for length in (query_len, key_len, key_len)
+    )
+
+
+def padding(length):
+    """The second sentence has two positions of padding."""
+    mask = torch.zeros(BATCH, length, dtype=torch.bool)
+    mask[1, -2:] = True
+    return mask
+
+
+def self_attention(position=None):
+    position = position or Position(D_MODEL, N_HEADS, 20)
+    return SelfAttention(D_MODEL, N_HEADS, Mix(N_HEADS, D_HEAD, dropout=0.0), position)
+
+
+def cross_attention():
+    return CrossAttention(D_MODEL, N_HEADS, Mix(N_HEADS, D_HEAD, dropout=0.0))
+
+
+def torchs(attention, weights, biases):
+    """torch's MultiheadAttention with the same projections."""
+    theirs = nn.MultiheadAttention(D_MODEL, N_HEADS, batch_first=True)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat(weights))
+        theirs.in_proj_bias.copy_(torch.cat(biases).normal_())
+        theirs.out_proj.load_state_dict(attention.out.state_dict())
+        for bias, part in zip(biases, theirs.in_proj_bias.split([b.numel() for b in biases]), strict=True):
+            bias.copy_(part)
+    return theirs
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_self_attention_is_torchs(fused, is_causal, padded):
+    ours = self_attention()
+    ours.mix.fused = fused
+    theirs = torchs(ours, [ours.qkv.weight], [ours.qkv.bias])
+    x, mask = torch.randn(BATCH, QUERY_LEN, D_MODEL), padding(QUERY_LEN) if padded else None
+    hidden = ~causal(QUERY_LEN) if is_causal else None
+    expected, weights = theirs(x, x, x, mask, True, hidden, average_attn_weights=False)
+    if not fused:
+        ours.mix.recorded = []
+    found = ours(x, from_padding(mask) if padded else None, causal=is_causal)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    if not fused:
+        torch.testing.assert_close(ours.mix.recorded[0], weights, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_cross_attention_is_torchs(fused, padded):
+    ours = cross_attention()
+    ours.mix.fused = fused
+    theirs = torchs(ours, [ours.query.weight, ours.key_value.weight], [ours.query.bias, ours.key_value.bias])
+    x, memory = torch.randn(BATCH, QUERY_LEN, D_MODEL), torch.randn(BATCH, KEY_LEN, D_MODEL)
+    mask = padding(KEY_LEN) if padded else None
+    expected, _ = theirs(x, memory, memory, mask)
+    found = ours(x, memory, from_padding(mask) if padded else None)
+    assert found.shape == (BATCH, QUERY_LEN, D_MODEL)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_worked_example(fused):
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    scores = x @ x.T / math.sqrt(2)  # [[5, 11], [11, 25]] / sqrt(2)
+    by_hand = torch.tensor([[math.exp(-6 / math.sqrt(2)), 1.0], [math.exp(-14 / math.sqrt(2)), 1.0]])
+    by_hand /= by_hand.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(scores.softmax(dim=-1), by_hand, atol=1e-6, rtol=0)
+
+    attention = SelfAttention(2, 1, Mix(1, 2, dropout=0.0), Position(2, 1, 2))
+    with torch.no_grad():
+        attention.qkv.weight.copy_(torch.eye(2).repeat(3, 1))
+        attention.out.weight.copy_(torch.eye(2))
+        attention.qkv.bias.zero_()
+        attention.out.bias.zero_()
+    attention.mix.fused = fused
+    torch.testing.assert_close(attention(x[None])[0], by_hand @ x, atol=1e-6, rtol=0)
+    torch.testing.assert_close(attention(x[None])[0], torch.tensor([[2.972, 3.972], [3.0, 4.0]]), atol=5e-4, rtol=0)
+    attention.mix.recorded = []
+    attention(x[None])
+    torch.testing.assert_close(attention.mix.recorded[0][0, 0], by_hand, atol=1e-6, rtol=0)
+    torch.testing.assert_close(by_hand, torch.tensor([[0.0142, 0.9858], [0.0001, 0.9999]]), atol=5e-5, rtol=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    key_len=st.integers(1, KEY_LEN),
+    is_causal=st.booleans(),
+    mask=st.sampled_from(["none", "keys", "each", "some rows hidden", "all hidden"]),
+    bias=st.sampled_from(["none", "fixed", "learned"]),
+)
+def test_the_fused_path_is_the_explicit_one(seed, key_len, is_causal, mask, bias):
+    torch.manual_seed(seed)
+    q, k, v = qkv(key_len if is_causal else QUERY_LEN, key_len)
+    query_len = q.size(-2)
+    visible = {
+        "none": None,
+        "keys": torch.rand(BATCH, 1, 1, key_len) < 0.6,
+        "each": torch.rand(BATCH, N_HEADS, query_len, key_len) < 0.6,
+        "some rows hidden": (torch.rand(BATCH, 1, query_len, 1) < 0.5).expand(-1, -1, -1, key_len),
+        "all hidden": torch.zeros(BATCH, 1, 1, key_len, dtype=torch.bool),
+    }[mask]
+    added = None if bias == "none" else torch.randn(N_HEADS, query_len, key_len, requires_grad=bias == "learned")
+    leaves = [q, k, v] + ([added] if bias == "learned" else [])
+    direction = torch.randn(BATCH, N_HEADS, query_len, D_HEAD)
+    results = []
+    for fused in (True, False):
+        mix = Mix(N_HEADS, D_HEAD, dropout=0.0)
+        mix.fused = fused
+        mixed = mix(q, k, v, visible, is_causal, added)
+        results.append((mixed, *torch.autograd.grad((mixed * direction).sum(), leaves)))
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.isfinite(ours).all()
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-5)
+    if visible is not None:
+        nothing_to_see = ~(visible & causal(key_len) if is_causal else visible).any(dim=-1, keepdim=True)
+        assert not (results[0][0] * nothing_to_see).any()
+        assert not (results[0][1] * nothing_to_see).any()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_a_hidden_row_stays_finite_with_dropout(fused, with_bias):
+    q, k, v = qkv()
+    mix = Mix(N_HEADS, D_HEAD, dropout=0.4).train()
+    mix.fused = fused
+    visible = torch.ones(BATCH, 1, QUERY_LEN, KEY_LEN, dtype=torch.bool)
+    visible[0, 0, 2] = False
+    mixed = mix(q, k, v, visible, bias=torch.randn(N_HEADS, QUERY_LEN, KEY_LEN) if with_bias else None)
+    assert not mixed[0, :, 2].any()
+    assert all(torch.isfinite(g).all() for g in torch.autograd.grad(mixed.sum(), [q, k, v]))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_attention_of_a_batch_of_none_has_gradients(fused, is_causal):
+    """In a run of several processes one may have no sentences in a step, and must still take part."""
+    bias = torch.zeros(N_HEADS, 1, 1, requires_grad=True)
+    attention = self_attention()
+    attention.mix.fused = fused
+    x = torch.zeros(0, 1, D_MODEL, requires_grad=True)
+    q, k, v = attention.project(x)
+    mixed = attention.mix(q, k, v, torch.ones(0, 1, 1, 1, dtype=torch.bool), is_causal, bias)
+    attention.out(merge_heads(mixed)).sum().backward()
+    assert mixed.shape == (0, N_HEADS, 1, D_HEAD)
+    assert bias.grad.tolist() == [[[0.0]]] * N_HEADS
+    assert not attention.qkv.weight.grad.any()
+
+    cross = cross_attention()
+    assert cross(x, torch.zeros(0, 3, D_MODEL), torch.ones(0, 1, 1, 3, dtype=torch.bool)).shape == (0, 1, D_MODEL)
+
+
+def test_weights_are_dropped_not_values():
+    q, k, v = qkv()
+    v = torch.ones_like(v)
+    for fused in (True, False):
+        mix = Mix(N_HEADS, D_HEAD, dropout=0.5).train()
+        mix.fused = fused
+        mixed = torch.stack([mix(q, k, v) for _ in range(200)])
+        torch.testing.assert_close(mixed, mixed[..., :1].expand_as(mixed))  # one sum of weights for all of d_head
+        assert float(mixed.detach().mean()) == pytest.approx(1.0, abs=0.1)
+        assert float(mixed.detach().std()) > 0.1
+        assert torch.equal(mix.eval()(q, k, v), mix(q, k, v))
+
+
+@pytest.mark.parametrize("score", [Dot, ScaledDot, Bilinear, Additive])
+@pytest.mark.parametrize("normalizer", [Soft, Hard])
+def test_mixing_is_weights_times_values_for_every_score_and_normalizer(score, normalizer):
+    q, k, v = qkv()
+    mix = Mix(N_HEADS, D_HEAD, 0.0, score, normalizer)
+    bias, visible = torch.randn(N_HEADS, QUERY_LEN, KEY_LEN), from_padding(padding(KEY_LEN))
+    weights = mix.normalizer(hide(mix.score(q, k) + bias, visible))
+    torch.testing.assert_close(mix(q, k, v, visible, bias=bias), weights @ v, atol=1e-5, rtol=1e-5)
+
+
+def test_recording_keeps_the_weights_before_dropout():
+    q, k, v = qkv()
+    mix = Mix(N_HEADS, D_HEAD, dropout=0.5).train()
+    mix.recorded = []
+    mix(q, k, v)
+    mix(q, k, v)
+    assert [w.shape for w in mix.recorded] == [(BATCH, N_HEADS, QUERY_LEN, KEY_LEN)] * 2
+    assert torch.equal(*mix.recorded)
+    assert not mix.recorded[0].requires_grad
+    torch.testing.assert_close(mix.recorded[0].sum(dim=-1), torch.ones(BATCH, N_HEADS, QUERY_LEN))
+
+
+def test_positions_turn_queries_and_keys_but_not_values():
+    attention = self_attention(Rotary(D_MODEL, N_HEADS, 20))
+    x = torch.randn(BATCH, QUERY_LEN, D_MODEL)
+    q, k, v = attention.project(x, offset=3)
+    plain = self_attention()
+    plain.load_state_dict(attention.state_dict())
+    for turned, straight in zip((q, k), plain.project(x), strict=False):
+        torch.testing.assert_close(turned, attention.position.rotate(straight, 3))
+    torch.testing.assert_close(v, plain.project(x)[2])
+
+
+def test_split_and_merge_are_inverse():
+    x = torch.randn(BATCH, QUERY_LEN, D_MODEL)
+    heads = split_heads(x, N_HEADS)
+    assert heads.shape == (BATCH, N_HEADS, QUERY_LEN, D_HEAD)
+    assert torch.equal(heads[1, 2, 3], x[1, 3, 8:12])
+    assert torch.equal(merge_heads(heads), x)
+
+
+def test_hide():
+    scores = torch.ones(2, 3)
+    assert hide(scores, None) is scores
+    hidden = hide(scores, torch.tensor([True, False, True]))
+    assert hidden.tolist() == [[1.0, -math.inf, 1.0]] * 2
