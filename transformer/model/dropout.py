@@ -26,14 +26,14 @@ def keep_mask(n: int, p: float) -> Tensor:
 
 class _BulkDropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, p: float) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, x: Tensor, p: float) -> Tensor:  # type: ignore[no-untyped-def]
         keep = keep_mask(x.numel(), p).view(x.shape)
         ctx.scale = 1.0 / (1.0 - round(p * _LEVELS) / _LEVELS)
         ctx.save_for_backward(keep)
         return (x * keep).mul_(ctx.scale)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         (keep,) = ctx.saved_tensors
         return (grad * keep).mul_(ctx.scale), None
 
@@ -48,7 +48,7 @@ def dropout(x: Tensor, p: float, bulk: bool) -> Tensor:
     """
     if p == 0.0:
         return x
-    if bulk and x.device.type == "cpu" and p * _LEVELS >= 0.5:
+    if bulk and x.device.type == "cpu" and 0 < round(p * _LEVELS) < _LEVELS:
         return _BulkDropout.apply(x, p)
     return F.dropout(x, p, training=True)
 

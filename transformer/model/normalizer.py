@@ -37,4 +37,4 @@ class Hard(Normalizer):
         soft = self.soft(scores)
         hidden = torch.isneginf(scores).all(dim=-1, keepdim=True)
         hard = torch.zeros_like(soft).scatter_(-1, scores.argmax(dim=-1, keepdim=True), 1.0).masked_fill(hidden, 0.0)
-        return hard + soft - soft.detach() if soft.requires_grad else hard
+        return hard + (soft - soft.detach()) if soft.requires_grad else hard
