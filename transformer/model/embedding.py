@@ -30,7 +30,10 @@ class Embedding(nn.Module):
 
 
 def token_table(vocab_size: int, d_model: int) -> nn.Embedding:
-    """An embedding table, normal with standard deviation d_model^-0.5, the padding row zero and never updated."""
+    """An embedding table, normal with standard deviation d_model^-0.5, the padding row zero and not learned as input.
+
+    Where the table is the output projection too, its padding row is learned as output; as input it is always masked.
+    """
     table = nn.Embedding(vocab_size, d_model, padding_idx=PAD)
     nn.init.normal_(table.weight, std=d_model**-0.5)
     nn.init.zeros_(table.weight[PAD])
