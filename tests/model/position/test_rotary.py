@@ -1,0 +1,58 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transformer.model.position.rotary import Rotary, rotation_angles
+
+MAX_LEN = 60
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 30), st.sampled_from([(12, 2), (12, 3), (8, 1)]))
+def test_the_product_of_query_and_key_depends_on_their_distance_alone(query, key, shift, sizes):
+    d_model, n_heads = sizes
+    rotary = Rotary(d_model, n_heads, MAX_LEN)
+    q, k = torch.randn(2, n_heads, 1, d_model // n_heads), torch.randn(2, n_heads, 1, d_model // n_heads)
+    here = rotary.rotate(q, query) @ rotary.rotate(k, key).mT
+    there = rotary.rotate(q, query + shift) @ rotary.rotate(k, key + shift).mT
+    torch.testing.assert_close(here, there, atol=1e-4, rtol=1e-4)
+
+
+def test_the_product_differs_from_distance_to_distance():
+    rotary = Rotary(12, 3, MAX_LEN)
+    q, k = torch.randn(1, 3, 1, 4), torch.randn(1, 3, 1, 4)
+    products = [float((rotary.rotate(q, 5) @ rotary.rotate(k, key).mT)[0, 0]) for key in range(10)]
+    assert len({round(p, 4) for p in products}) == 10
+
+
+def test_each_pair_is_turned_by_its_angle():
+    rotary, x = Rotary(d_model=12, n_heads=2, max_len=MAX_LEN), torch.randn(1, 2, 5, 6)
+    turned = rotary.rotate(x, offset=7)
+    assert turned.shape == x.shape
+    for place in range(5):
+        for pair in range(3):
+            angle = (7 + place) / 10000 ** (2 * pair / 6)
+            first, second = x[0, 1, place, pair], x[0, 1, place, pair + 3]
+            expected = [
+                float(first * math.cos(angle) - second * math.sin(angle)),
+                float(first * math.sin(angle) + second * math.cos(angle)),
+            ]
+            assert turned[0, 1, place, pair::3].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_turn_keeps_the_length():
+    x = torch.randn(3, 2, 5, 6)
+    torch.testing.assert_close(Rotary(12, 2, MAX_LEN).rotate(x, 9).norm(dim=-1), x.norm(dim=-1))
+
+
+def test_angles():
+    assert rotation_angles(4, 6).shape == (4, 3)
+    assert rotation_angles(4, 6)[3].tolist() == pytest.approx([3, 3 / 10000 ** (1 / 3), 3 / 10000 ** (2 / 3)])
+
+
+def test_an_odd_head_width_is_refused():
+    with pytest.raises(ValueError, match="even head width, but d_model / n_heads is 3"):
+        Rotary(12, 4, MAX_LEN)
