@@ -80,8 +80,8 @@ def test_hypotheses_are_sorted_distinct_legal_and_truthful(
 
 
 class NeverStopping(Beam):
-    def _going(self, step, best_log_probs, limits, finished, sentences):
-        return (best_log_probs > float("-inf")) & (limits > step + 1)
+    def _going(self, step, log_probs, limits, finished, sentences):
+        return (log_probs > float("-inf")).any(1) & (limits > step + 1)
 
 
 @given(seeds, limits, st.integers(1, 4), st.integers(1, 4), penalties, roundings)

@@ -34,27 +34,36 @@ class Choice:
 
 
 def choose(
-    logits: Tensor, visible: Tensor, log_probs: Tensor, must_end: Tensor, required: Required | None = None
+    logits: Tensor,
+    visible: Tensor,
+    log_probs: Tensor,
+    must_end: Tensor,
+    required: Required | None = None,
+    discount: Tensor | None = None,
 ) -> Choice:
     """Extend the living hypotheses by one token.
 
     logits, visible: (k, width, vocab_size), see `best_candidates`. log_probs: (k, width), -inf for a dead slot.
     must_end: bool (k,). required: the required phrases, among which the beam is then shared out.
+    discount: (k, vocab_size), subtracted from a token's log-probability where continuations are compared.
 
     Of all continuations the best `width` that do not end live on; one that ends counts if it is among the best `width`
     of all. Equal log-probabilities: the lower slot first, then the lower token id.
     """
     width = logits.size(1)
     extra = None if required is None else required.next_tokens()
+    ranked = visible if discount is None else visible - discount.unsqueeze(1)
     # A hypothesis gives at most its best `width` tokens to the living, and EOS besides.
-    tokens, token_log_probs = best_candidates(logits, visible, width + 1, must_end, extra)
+    tokens, token_log_probs = best_candidates(logits, ranked, width + 1, must_end, extra)
     banks = None if required is None else required.banks(tokens).flatten(1)
     n_tokens = tokens.size(2)
-    totals, order = (log_probs.unsqueeze(-1) + token_log_probs).flatten(1).sort(dim=1, descending=True, stable=True)
+    tokens, totals = tokens.flatten(1), (log_probs.unsqueeze(-1) + token_log_probs).flatten(1)
+    merits = totals if discount is None else totals - discount.gather(1, tokens)
+    order = merits.sort(dim=1, descending=True, stable=True).indices
     if banks is not None:
-        turns = in_turn(banks.gather(1, order), totals > DEAD)
-        totals, order = totals.gather(1, turns), order.gather(1, turns)
-    parents, tokens = order // n_tokens, tokens.flatten(1).gather(1, order)
+        turns = in_turn(banks.gather(1, order), totals.gather(1, order) > DEAD)
+        order = order.gather(1, turns)
+    parents, tokens, totals = order // n_tokens, tokens.gather(1, order), totals.gather(1, order)
     ends = tokens == EOS
     living = ends.long().argsort(dim=1, stable=True)[:, :width]
     return Choice(
@@ -80,6 +89,8 @@ class Beam(Search):
 
     Raises UserError for a beam_size or n_best that is impossible.
     """
+
+    n_groups = 1
 
     def __init__(
         self,
@@ -120,21 +131,21 @@ class Beam(Search):
         capacity = int(max_lengths.max())
         state = model.start(src, src_key_padding_mask, width=width, capacity=capacity)
         history = History(n_sentences, width, capacity, device)
-        finished = Finished(n_sentences, self.n_best, device)
+        finished = Finished(n_sentences, self.n_groups, min(self.n_best, width // self.n_groups), device)
         # Sentences that are done leave the batch: row r below belongs to sentence sentences[r].
         sentences, limits = torch.arange(n_sentences, device=device), max_lengths.to(device)
         bounds = Bounds((~src_key_padding_mask).sum(1) - 1, limits, width)
         rules, required = start_rules(self.rules, demands, bounds)
         ids = torch.full((n_sentences, width), BOS, device=device)
-        # All slots hold the same empty hypothesis, so only the first may live.
+        # All slots hold the same empty hypothesis, so only the first (of each group) may live.
         log_probs = torch.full((n_sentences, width), DEAD, device=device)
-        log_probs[:, 0] = 0.0
+        log_probs[:, :: width // self.n_groups] = 0.0
         for step in range(capacity):
             logits = model.step(ids, state)
-            choice = choose(logits, rules.visible(logits), log_probs, limits == step + 1, required)
+            choice = self._choose(logits, rules.visible(logits), log_probs, limits == step + 1, required)
             history.record(step, sentences, choice.parents, choice.tokens)
             finished.add(step, sentences, choice.ended_parents, choice.ended_log_probs, self.penalty)
-            going = self._going(step, choice.log_probs.amax(1), limits, finished, sentences).nonzero().flatten()
+            going = self._going(step, choice.log_probs, limits, finished, sentences).nonzero().flatten()
             if going.numel() == 0:
                 break
             ids, log_probs, parents = choice.tokens, choice.log_probs, choice.parents
@@ -145,20 +156,23 @@ class Beam(Search):
                 ids, log_probs, parents = ids[going], log_probs[going], parents[going]
             state.reorder(parents)
             rules.advance(parents, ids)
-        found = finished.hypotheses(history)
+        found = finished.hypotheses(history, self.n_best)
         for i, hypotheses in enumerate(found):
             if not hypotheses:
                 raise NoTranslationError(i, int(max_lengths[i]))
         return found
 
-    def _going(
-        self, step: int, best_log_probs: Tensor, limits: Tensor, finished: Finished, sentences: Tensor
-    ) -> Tensor:
-        """Return which sentences to search on, bool (k,); best_log_probs: (k,), of their best living hypotheses."""
+    def _choose(
+        self, logits: Tensor, visible: Tensor, log_probs: Tensor, must_end: Tensor, required: Required | None
+    ) -> Choice:
+        return choose(logits, visible, log_probs, must_end, required)
+
+    def _going(self, step: int, log_probs: Tensor, limits: Tensor, finished: Finished, sentences: Tensor) -> Tensor:
+        """Return which sentences to search on, bool (k,); log_probs: (k, width), of their living hypotheses."""
+        best = log_probs.unflatten(1, (self.n_groups, -1)).amax(2)
         if self.early_stopping:
-            wanted = finished.counts[sentences] < self.beam_size
+            wanted = finished.counts[sentences] < self.beam_size // self.n_groups
         else:
-            shortest = torch.full_like(limits, step + 2)
-            best = self.penalty.best_attainable(best_log_probs, shortest, limits)
-            wanted = best > finished.worst(sentences)
-        return wanted & (best_log_probs > DEAD) & (limits > step + 1)
+            shortest, longest = torch.full_like(limits, step + 2).unsqueeze(1), limits.unsqueeze(1)
+            wanted = self.penalty.best_attainable(best, shortest, longest) > finished.worst(sentences)
+        return (wanted & (best > DEAD)).any(1) & (limits > step + 1)

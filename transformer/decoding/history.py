@@ -38,49 +38,67 @@ class History:
 
 
 class Finished:
-    """The best `n_best` ended hypotheses of every sentence, best first; of equal scores the one that ended first.
+    """The best ended hypotheses of every sentence and group of its beam, best first; equals in the order of ending.
 
-    counts: long (n_sentences,), how many have ended, those no longer kept included.
+    Args:
+        n_sentences: sentences of the search.
+        n_groups: groups that the beam is divided into, one for an ordinary beam.
+        n_kept: hypotheses kept a group.
+        device: of the search.
+
+    Attributes:
+        counts: long (n_sentences, n_groups), how many have ended, those no longer kept included.
     """
 
-    def __init__(self, n_sentences: int, n_best: int, device: torch.device) -> None:
-        self._scores = torch.full((n_sentences, n_best), float("-inf"), device=device)
+    def __init__(self, n_sentences: int, n_groups: int, n_kept: int, device: torch.device) -> None:
+        self._scores = torch.full((n_sentences, n_groups, n_kept), float("-inf"), device=device)
         self._log_probs = self._scores.clone()
-        self._lengths = torch.zeros((n_sentences, n_best), dtype=torch.long, device=device)
+        self._lengths = torch.zeros_like(self._scores, dtype=torch.long)
         self._slots = self._lengths.clone()
-        self.counts = torch.zeros(n_sentences, dtype=torch.long, device=device)
+        self.counts = torch.zeros((n_sentences, n_groups), dtype=torch.long, device=device)
 
     def worst(self, sentences: Tensor) -> Tensor:
-        """Return the worst kept score of each of `sentences`, long (k,); -inf while fewer than n_best have ended."""
-        return self._scores[sentences, -1]
+        """Return the worst kept scores of `sentences`, long (k,): (k, n_groups), -inf where fewer are there to keep."""
+        return self._scores[sentences, :, -1]
 
     def add(self, step: int, sentences: Tensor, parents: Tensor, log_probs: Tensor, penalty: LengthPenalty) -> None:
-        """Take up hypotheses that end at `step` (counted from 0): EOS behind the slots `parents`, long (k, n).
+        """Take up hypotheses that end at `step` (counted from 0): EOS behind the slots `parents`, long (k, width).
 
-        log_probs: (k, n), EOS included, -inf where nothing ended. sentences: long (k,).
+        log_probs: (k, width), EOS included, -inf where nothing ended, group by group. sentences: long (k,).
         """
-        ended = log_probs > float("-inf")
-        if not ended.any():
+        if not (log_probs > float("-inf")).any():
             return
-        self.counts[sentences] += ended.sum(1)
+        n_groups, n_kept = self._scores.shape[1:]
+        parents, log_probs = parents.unflatten(1, (n_groups, -1)), log_probs.unflatten(1, (n_groups, -1))
+        self.counts[sentences] += (log_probs > float("-inf")).sum(2)
         lengths = torch.full_like(parents, step)
-        scores = penalty.score(log_probs, lengths + 1)
-        merged = torch.cat([self._scores[sentences], scores], dim=1)
-        merged, order = merged.sort(dim=1, descending=True, stable=True)
-        n_best = self._scores.size(1)
-        self._scores[sentences], order = merged[:, :n_best], order[:, :n_best]
+        scores = torch.cat([self._scores[sentences], penalty.score(log_probs, lengths + 1)], dim=2)
+        scores, order = scores.sort(dim=2, descending=True, stable=True)
+        self._scores[sentences], order = scores[:, :, :n_kept], order[:, :, :n_kept]
         for kept, new in ((self._log_probs, log_probs), (self._lengths, lengths), (self._slots, parents)):
-            kept[sentences] = torch.cat([kept[sentences], new], dim=1).gather(1, order)
+            kept[sentences] = torch.cat([kept[sentences], new], dim=2).gather(2, order)
 
-    def hypotheses(self, history: History) -> list[list[Hypothesis]]:
-        """Return the kept hypotheses of every sentence, best first."""
-        tokens = history.trace(self._lengths, self._slots).tolist()
-        scores, log_probs, lengths = self._scores.tolist(), self._log_probs.tolist(), self._lengths.tolist()
-        return [
-            [
-                Hypothesis(ids[:length], log_prob, score)
-                for ids, length, log_prob, score in zip(*sentence, strict=True)
-                if score > float("-inf")
-            ]
-            for sentence in zip(tokens, lengths, log_probs, scores, strict=True)
-        ]
+    def hypotheses(self, history: History, n_best: int) -> list[list[Hypothesis]]:
+        """Return at most n_best distinct hypotheses of every sentence, best first.
+
+        They are the best of each group, then the second best of each, and so on, and only then sorted.
+        """
+        shape = self._lengths.shape[1:]
+        tokens = history.trace(self._lengths.flatten(1), self._slots.flatten(1)).unflatten(1, shape)
+        # Rank by rank, all groups of a rank together.
+        ids, lengths, log_probs, scores = (
+            field.transpose(1, 2).flatten(1, 2).tolist()
+            for field in (tokens, self._lengths, self._log_probs, self._scores)
+        )
+        return [_best_of(ids[i], lengths[i], log_probs[i], scores[i], n_best) for i in range(self._lengths.size(0))]
+
+
+def _best_of(
+    tokens: list[list[int]], lengths: list[int], log_probs: list[float], scores: list[float], n_best: int
+) -> list[Hypothesis]:
+    """Return the first n_best that are distinct and have a score, sorted by it."""
+    found: dict[tuple[int, ...], Hypothesis] = {}
+    for row, length, log_prob, score in zip(tokens, lengths, log_probs, scores, strict=True):
+        if score > float("-inf"):
+            found.setdefault(tuple(row[:length]), Hypothesis(row[:length], log_prob, score))
+    return sorted(list(found.values())[:n_best], key=lambda hypothesis: -hypothesis.score)
