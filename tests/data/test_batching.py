@@ -187,8 +187,8 @@ def test_padding_efficiency_counts_both_sides_with_end_of_sentence() -> None:
 def test_bucket_pads_little_and_pool_more() -> None:
     src, tgt = some_lengths(20_000)
     efficiency = {kind: padding_efficiency(kind(4096).plan(src, tgt, 1, 1), src, tgt) for kind in KINDS}
-    assert efficiency[Bucket] > 94
-    assert efficiency[Sorted] > 94
+    assert efficiency[Bucket] > 95.7
+    assert efficiency[Sorted] > 95.7
     assert 70 < efficiency[Pool] < efficiency[Bucket]
 
 

@@ -123,6 +123,13 @@ def test_fingerprint_knows_where_one_file_ends(tmp_path: Path) -> None:
     assert fingerprint("a\nb\n", "c\n") != fingerprint("a\n", "b\nc\n")
 
 
+def test_fingerprint_knows_how_the_files_are_read(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "a", "x\ty"), write(tmp_path / "b", "x\ty")
+    gz = shutil.copy(a, tmp_path / "a.gz")
+    splits = [{"src": a, "tgt": b}, {"tsv": [a, b]}, {"src": str(gz), "tgt": b}]
+    assert len({files_corpus(tmp_path, train=train).fingerprint("train") for train in splits}) == 3
+
+
 def grammar(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Puts a stand-in where the bundled corpus looks for its grammar; returns the folders written."""
     calls: list[Path] = []

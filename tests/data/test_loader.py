@@ -121,6 +121,25 @@ def test_an_interrupted_iteration_goes_on_where_it_stood(make: Make) -> None:
     assert seen + contents(loader) == expected
 
 
+def test_another_epoch_starts_at_its_first_batch(make: Make) -> None:
+    loader = make()
+    next(iter(loader))
+    loader.set_epoch(2)
+    assert loader.state_dict() == {"epoch": 2, "position": 0}
+    assert contents(loader) == contents(make(epoch=2))
+
+
+def test_every_epoch_samples_anew(store: PairStore, sampling_bpe: TokenizerPair) -> None:
+    loader = BatchLoader(store, Sorted(60), 1, 0, 1, sampling_bpe)  # the same plan in every epoch
+    drawn = []
+    for epoch in (1, 2):
+        loader.set_epoch(epoch)
+        drawn.append({i: row.tolist() for batch in loader for i, row in zip(batch.indices, batch.src, strict=True)})
+    assert drawn[0].keys() == drawn[1].keys()
+    n_changed = sum([x for x in drawn[0][i] if x != PAD] != [x for x in drawn[1][i] if x != PAD] for i in drawn[0])
+    assert n_changed > len(store) / 2
+
+
 def test_a_finished_epoch_starts_again(make: Make) -> None:
     loader = make()
     first = contents(loader)

@@ -69,3 +69,5 @@ def test_regroup_pads_little_and_shares_evenly() -> None:
     assert padding_efficiency(batches, src, tgt) > 85
     tokens = [len(batch) * (max(src[batch].max(), tgt[batch].max()) + 1) for batch in batches]
     assert max(tokens) < 1.1 * np.mean(tokens)
+    longest = [int(np.maximum(src, tgt)[batch].max()) for batch in batches]
+    assert longest != sorted(longest)

@@ -10,7 +10,7 @@ from transformer.data import store as module
 from transformer.data.corpus import Corpus, FilesCorpus, Pair
 from transformer.data.store import EMPTY, TOO_LONG, PairStore, prepare_store
 from transformer.data.tokenizer.base import TokenizerPair
-from transformer.data.tokenizer.subword import SubwordTokenizer
+from transformer.data.tokenizer.subword import SubwordTokenizer, SubwordTrainer
 from transformer.data.tokenizer.word import WordTokenizer
 from transformer.error import UserError
 from transformer.special import TOKENS
@@ -103,6 +103,13 @@ def test_text_of_which_the_tokenizer_leaves_nothing_is_empty(bpe: TokenizerPair,
     assert bpe.src.encode(nothing) == []
     store = prepare_store(Listed([("a", nothing), ("a", "b")]), "train", bpe, 9, tmp_path)
     assert store.left_out == {EMPTY: 1, TOO_LONG: 0}
+
+
+def test_blank_is_empty_also_to_a_tokenizer_that_keeps_spaces(corpus: FilesCorpus, tmp_path: Path) -> None:
+    exact = SubwordTrainer("bpe", 340, True, False, "identity", 1.0, True, 0.0).train(corpus)
+    assert exact.src.encode(" \t") != []
+    store = prepare_store(Listed([("a", " \t"), (" \t", "b"), ("a", "b")]), "train", exact, 9, tmp_path)
+    assert store.left_out == {EMPTY: 2, TOO_LONG: 0}
 
 
 def test_no_usable_pair_is_told_with_the_counts(tmp_path: Path) -> None:
