@@ -5,14 +5,21 @@ import torch
 from torch import Tensor
 
 from transformer.decoding.beam import Beam
+from transformer.decoding.demand import Demand
+from transformer.decoding.diverse import DiverseBeam
+from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.greedy import Greedy
 from transformer.decoding.penalty import Wu
+from transformer.decoding.phrase import contains
+from transformer.decoding.sample import Sample
+from transformer.decoding.scorer import token_log_probs
+from transformer.decoding.translator import padded
 from transformer.model.layers import LayerShape
 from transformer.model.position.relative import Relative
 from transformer.model.position.rotary import Rotary
 from transformer.model.position.sinusoidal import Sinusoidal
 from transformer.model.transformer import Transformer, Vocabulary
-from transformer.special import EOS, PAD
+from transformer.special import BOS, EOS, PAD
 
 VOCAB_SIZE = 300
 
@@ -118,3 +125,44 @@ def test_a_batch_gives_what_each_sentence_gives_alone(model, batch, search):
 def test_translations_have_several_lengths(model, batch):
     found = Beam(4, 4, Wu(1.0), early_stopping=True).search(model, *batch)
     assert len({len(h.ids) for best in found for h in best}) > 4
+
+
+@torch.inference_mode()
+def test_an_ensemble_of_a_model_with_itself_changes_nothing(model, batch):
+    search = Beam(4, 2, Wu(1.0), early_stopping=True)
+    ensemble = Ensemble([model, model])
+    assert ensemble.max_len == model.max_len
+    assert_same(search.search(ensemble, *batch), search.search(model, *batch))
+
+
+@torch.inference_mode()
+def test_the_scorer_agrees_with_the_search(model, batch):
+    src, padding, limits = batch
+    found = Beam(3, 1, Wu(1.0), early_stopping=True).search(model, src, padding, limits)
+    targets = padded([[*best.ids, EOS] for [best] in found])
+    log_probs = token_log_probs(model, src, padding, targets).sum(1)
+    assert log_probs.tolist() == pytest.approx([best.log_prob for [best] in found], abs=1e-3)
+    # The whole target at once, as in training, gives the same.
+    tgt_in = torch.cat([torch.full((len(found), 1), BOS), targets[:, :-1]], dim=1)
+    at_once = model(src, tgt_in, padding).log_softmax(-1).gather(2, targets.unsqueeze(2)).squeeze(2)
+    assert log_probs.tolist() == pytest.approx(at_once.masked_fill(targets == PAD, 0).sum(1).tolist(), abs=1e-3)
+
+
+@pytest.mark.parametrize("search", [Sample(1.0, 0, 1.0, 3, 2), DiverseBeam(4, 2, 0.5, 4, Wu(1.0), True)])
+@torch.inference_mode()
+def test_sampling_and_diverse_search_are_the_same_with_and_without_the_cache(model, batch, search):
+    assert_same(search.search(model, *batch), search.search(WithoutCache(model), *batch))
+
+
+@torch.inference_mode()
+def test_demands_are_met(model, batch):
+    demands = [Demand((7, 8), ((9, 10), (11,)), ((12,),)), *[Demand()] * 3, Demand(required=((20, 21, 22),))]
+    search = Beam(5, 2, Wu(1.0), early_stopping=True)
+    found = search.search(model, *batch, demands)
+    for best in found[0]:
+        assert best.ids[:2] == [7, 8]
+        assert contains(best.ids, (9, 10))
+        assert contains(best.ids, (11,))
+        assert 12 not in best.ids
+    assert all(contains(best.ids, (20, 21, 22)) for best in found[4])
+    assert_same(found[1:4], search.search(model, *batch)[1:4])
