@@ -1,0 +1,104 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from transformer.error import UserError
+from transformer.evaluation.metrics import Bleu, ChrF, Ter
+from transformer.evaluation.significance import Bootstrap, Randomization, significance_table
+
+BLEU = Bleu(lowercase=False, tokenize="13a")
+
+
+@pytest.fixture(scope="module")
+def third(references):
+    return [line.replace("Ein", "Der") for line in references]
+
+
+@pytest.fixture(scope="module")
+def sacrebleu_command(tmp_path_factory, hypotheses, better, third, references):
+    folder = tmp_path_factory.mktemp("paired")
+    for name, lines in (("base", hypotheses), ("better", better), ("third", third), ("ref", references)):
+        (folder / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+    def run(*arguments: str) -> list[dict]:
+        command = [sys.executable, "-m", "sacrebleu", "ref", "-i", "base", "better", "third", "-f", "json", *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, check=True, text=True)
+        # Behind the JSON the command explains the test.
+        return json.JSONDecoder().raw_decode(done.stdout)[0]
+
+    return run
+
+
+def assert_same(found, printed, metric, signed):
+    assert [d.system for d in found] == ["better", "third"]
+    for difference, expected in zip(found, printed[1:], strict=True):
+        assert difference.metric == metric
+        assert difference.baseline == "base"
+        assert difference.p_value == pytest.approx(expected[metric]["p_value"])
+        assert difference.value == pytest.approx(expected[metric]["score"])
+        assert difference.baseline_value == pytest.approx(printed[0][metric]["score"])
+        assert difference.difference == pytest.approx(expected[metric]["score"] - printed[0][metric]["score"])
+        assert signed in difference.signature
+
+
+def test_bootstrap_is_that_of_the_command_line(sacrebleu_command, hypotheses, better, third, references):
+    # Of chrF the command line (2.6.0) cannot print this test as JSON.
+    printed = sacrebleu_command("-m", "bleu", "--paired-bs", "--paired-bs-n", "300")
+    systems = {"base": hypotheses, "better": better, "third": third}
+    assert_same(Bootstrap(300).compare(systems, references, [BLEU]), printed, "BLEU", "|bs:300|seed:12345|")
+
+
+def test_randomisation_is_that_of_the_command_line(sacrebleu_command, hypotheses, better, third, references):
+    printed = sacrebleu_command("-m", "bleu", "chrf", "--paired-ar", "--paired-ar-n", "200")
+    systems = {"base": hypotheses, "better": better, "third": third}
+    found = Randomization(200).compare(systems, references, [BLEU, ChrF(word_order=0, lowercase=False)])
+    assert_same(found[:2], printed, "BLEU", "|ar:200|seed:12345|")
+    assert_same(found[2:], printed, "chrF2", "|ar:200|seed:12345|")
+
+
+@pytest.mark.parametrize("test", [Bootstrap(200), Randomization(200)])
+def test_a_clear_difference_and_none(test, hypotheses, better, references):
+    [clear] = test.compare({"a": hypotheses, "b": better}, references, [BLEU])
+    assert clear.p_value < 0.05
+    assert clear.difference > 5
+    [none] = test.compare({"a": hypotheses, "b": hypotheses}, references, [BLEU])
+    assert none.p_value == 1.0
+    assert none.difference == 0
+
+
+def test_bleu_with_and_without_case_are_told_apart(hypotheses, better, references):
+    metrics = [BLEU, Bleu(lowercase=True, tokenize="13a"), Ter(lowercase=True)]
+    found = Bootstrap(50).compare({"a": hypotheses, "b": better}, references, metrics)
+    assert [d.metric for d in found] == ["BLEU", "BLEU-lc", "TER-lc"]
+    for difference, metric in zip(found, metrics, strict=True):
+        assert difference.value == pytest.approx(metric.score(better, references, n_bootstrap=0).value)
+    assert found[0].value < found[1].value
+
+
+def test_table(hypotheses, better, references):
+    test = Bootstrap(50)
+    found = test.compare({"small": hypotheses, "tiny": better}, references, [BLEU])
+    lines = significance_table(found, test).splitlines()
+    assert lines[0] == "paired bootstrap, 50 samples, against small"
+    assert lines[2].split()[:2] == ["tiny", "BLEU"]
+    assert lines[2].endswith("*")
+    assert lines[-1] == f"BLEU: {found[0].signature}"
+    assert max(map(len, lines[:-1])) <= 80
+    assert significance_table([], test) == ""
+
+
+def test_one_system_is_no_comparison(hypotheses, references):
+    with pytest.raises(UserError, match="at least 2 systems"):
+        Bootstrap(50).compare({"a": hypotheses}, references, [BLEU])
+
+
+def test_counts_that_differ_are_named(hypotheses, references):
+    with pytest.raises(UserError, match="system b: there are 35 hypotheses but 36 references"):
+        Randomization(50).compare({"a": hypotheses, "b": hypotheses[1:]}, references, [BLEU])
+
+
+def test_no_samples():
+    with pytest.raises(UserError, match="not 0"):
+        Bootstrap(0)
