@@ -3,7 +3,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer.error import UserError
@@ -93,6 +93,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path, make_epoch):
         read_epochs(tmp_path)
 
 
+@settings(deadline=None)
 @given(values=st.dictionaries(st.sampled_from(["valid_loss", "bleu", "learning_rate"]), st.floats()))
 def test_finite_numbers_survive_to_the_last_bit(tmp_path_factory, values):
     plain = dict.fromkeys(FIELDS, 1) | {"bleu_signature": "ä\u2028|x", "best": True} | values

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
@@ -67,10 +67,10 @@ def test_tags_are_the_promised_ones(tmp_path, tell):
     assert set(points(tmp_path)) == STEP_TAGS | EPOCH_TAGS | BEST_TAGS | {"valid/bleu"}
 
 
-def test_points_stand_every_n_steps_and_at_the_epochs_end(tmp_path, tell):
+def test_points_stand_every_n_steps_and_at_the_end(tmp_path, tell):
     finish(tmp_path, tell, 0, 22)
     scalars = points(tmp_path)
-    assert [step for step, _ in scalars["train/loss"]] == [4, 8, 10, 12, 16, 20, 22]
+    assert [step for step, _ in scalars["train/loss"]] == [4, 8, 12, 16, 20, 22]
     assert scalars["valid/loss"] == [(10, pytest.approx(5.1)), (20, pytest.approx(3.1))]
     assert scalars["valid/bleu"] == [(20, 20.0)]
     assert scalars["best/bleu"] == [(20, 20.0)]
@@ -145,6 +145,7 @@ def test_samples_are_a_table_whose_cells_cannot_break_it(tmp_path, tell):
     assert "<" not in lines[2]
 
 
+@settings(deadline=None)
 @given(st.tuples(st.text(), st.text(), st.text()))
 def test_any_text_is_one_row_of_three_cells(sample):
     lines = sample_table([sample]).split("\n")

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from transformer.error import UserError
 from transformer.monitoring.replace import replace
 from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
 
 if TYPE_CHECKING:
+    import torch
     from torch.utils.tensorboard import SummaryWriter
 
 EVENT_FILES = "events.out.tfevents.*"
@@ -33,11 +32,12 @@ class TensorBoard(Observer):
     """Writes event files into the run's folder; every point stands at the number of updates.
 
     Scalars: train/loss, train/perplexity, train/accuracy, train/gradient_norm, optim/learning_rate and
-    speed/tokens_per_second every `every_steps` updates and at an epoch's end, the means over the updates since the last
-    point (over tokens; over updates for the norm); per epoch valid/loss, valid/perplexity, valid/accuracy, valid/bleu,
-    optim/clipped, speed/padding_efficiency, and best/valid_loss, best/bleu when the epoch is the best so far. Text:
-    the config, and sample translations per epoch as a table. The hparams page is filled from the start, so a killed run
-    is on it too; its columns are the settings of all runs, those that differ first.
+    speed/tokens_per_second every `every_steps` updates and at the end of training, the means over the updates since the
+    last point (over tokens; over updates for the norm; fewer updates in the first point after a resumption). Per epoch
+    valid/loss, valid/perplexity, valid/accuracy, valid/bleu, optim/clipped, speed/padding_efficiency, and
+    best/valid_loss, best/bleu when the epoch is the best so far. Text: the config, and sample translations per epoch as
+    a table. The hparams page is filled from the start, so a killed run is on it too; its columns are the settings of
+    all runs, those that differ first.
 
     On resume events of later steps are cut out of the files, and a TensorBoard already open is told to forget them.
     """
@@ -81,7 +81,6 @@ class TensorBoard(Observer):
 
     def on_epoch(self, end: EpochEnd) -> None:
         """Write the epoch's points and samples, and push everything to disk."""
-        self._write_window()
         # A run stopped between the end of an epoch and its checkpoint tells the same epoch again when it is resumed.
         if self.writer is None or end.step in self.told:
             return
@@ -115,7 +114,7 @@ class TensorBoard(Observer):
                 self.writer.add_scalar(tag, value, step)
 
 
-def write_histograms(folder: Path, weights: Mapping[str, torch.Tensor], step: int) -> None:
+def write_histograms(folder: Path, weights: "Mapping[str, torch.Tensor]", step: int) -> None:
     """Write a histogram of each parameter as the run `<name>/weights`; a step written again replaces the earlier one.
 
     They live in `folder/weights`: TensorBoard reads only the newest file of a folder that a training run writes to.
@@ -130,7 +129,7 @@ def write_histograms(folder: Path, weights: Mapping[str, torch.Tensor], step: in
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    plain = {name: value.detach().to("cpu", torch.float32) for name, value in weights.items()}
+    plain = {name: value.detach().cpu().float() for name, value in weights.items()}
     for name, value in plain.items():
         if not value.numel() or not value.isfinite().all():
             raise ValueError(f"{name} has no histogram: it is empty or holds NaN or infinity")
