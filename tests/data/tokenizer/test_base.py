@@ -97,6 +97,14 @@ def test_damaged_file_is_refused(pairs: dict[str, TokenizerPair], kind: str, tmp
     TokenizerPair.load(tmp_path)
 
 
+def test_changed_word_is_refused(pairs: dict[str, TokenizerPair], tmp_path: Path) -> None:
+    pairs["joint words"].save(tmp_path)
+    path = tmp_path / "src.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("house", "horse"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"src\.json is damaged: SHA-256 \w{64} where \w{64} was written"):
+        TokenizerPair.load(tmp_path)
+
+
 def test_folder_without_tokenizers(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no tokenizers: tokenizers\.json is missing"):
         TokenizerPair.load(tmp_path)
