@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 
@@ -73,6 +74,12 @@ def test_an_interval_leaves_no_trace_in_the_next_signature(hypotheses, reference
     before = metric.score(hypotheses, references, n_bootstrap=0)
     metric.score(hypotheses, references, n_bootstrap=10)
     assert metric.score(hypotheses, references, n_bootstrap=0) == before
+
+
+def test_a_score_can_be_written_as_json(hypotheses, references):
+    for metric in (Bleu(lowercase=False, tokenize="13a"), ChrF(word_order=2, lowercase=True), Ter(lowercase=True)):
+        score = metric.score(hypotheses, references, n_bootstrap=10)
+        assert json.loads(json.dumps(asdict(score))) == asdict(score)
 
 
 def test_a_perfect_translation(references):

@@ -1,6 +1,6 @@
 """Scores of systems on splits as a table for a terminal, as Markdown and as plain data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from transformer.evaluation.metrics import Score
@@ -41,7 +41,7 @@ def text_table(rows: Sequence[Row]) -> str:
         "\n".join(_block(rows, label_width, [sentences, *(columns[name] for name in names)]))
         for names in _groups(columns, WIDTH - label_width - 2 - len("sentences"))
     ]
-    return "\n\n".join([*blocks, "\n".join(_signature_lines(rows))]) + "\n"
+    return "\n\n".join([*blocks, "\n".join(signature_lines(_signatures(rows)))]) + "\n"
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
@@ -74,6 +74,21 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, object]]:
         }
         for row in rows
     ]
+
+
+def signature_lines(signatures: Iterable[tuple[str, str]]) -> list[str]:
+    """Return "name: signature" for each (name, signature), broken behind a bar where it exceeds 80 columns."""
+    lines: list[str] = []
+    for name, signature in signatures:
+        current = f"{name}:"
+        for i, part in enumerate(signature.split("|")):
+            addition = f" {part}" if i == 0 else f"|{part}"
+            if len(current + addition) >= WIDTH and i > 0:
+                lines.append(current + "|")
+                current, addition = "  ", part
+            current += addition
+        lines.append(current)
+    return lines
 
 
 def _label(row: Row) -> str:
@@ -126,17 +141,3 @@ def _block(rows: Sequence[Row], label_width: int, columns: Sequence[Sequence[str
 def _signatures(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Return the distinct (metric, signature) pairs; a metric stands there twice where rows were scored differently."""
     return list(dict.fromkeys((score.name, score.signature) for row in rows for score in row.scores))
-
-
-def _signature_lines(rows: Sequence[Row]) -> list[str]:
-    lines: list[str] = []
-    for name, signature in _signatures(rows):
-        current = f"{name}:"
-        for i, part in enumerate(signature.split("|")):
-            addition = f" {part}" if i == 0 else f"|{part}"
-            if len(current + addition) >= WIDTH and i > 0:
-                lines.append(current + "|")
-                current, addition = "  ", part
-            current += addition
-        lines.append(current)
-    return lines

@@ -8,6 +8,7 @@ from sacrebleu.significance import PairedTest, Result
 
 from transformer.error import UserError
 from transformer.evaluation.metrics import Metric, check_lines
+from transformer.evaluation.report import signature_lines
 
 
 @dataclass(frozen=True)
@@ -148,5 +149,5 @@ def significance_table(differences: Sequence[Difference], test: Significance) ->
         )
     lines += ["* p < 0.05: a difference that is hardly luck (which does not mean a large one)", ""]
     signatures = dict.fromkeys((difference.metric, difference.signature) for difference in differences)
-    lines += [f"{metric}: {signature}" for metric, signature in signatures]
+    lines += signature_lines(signatures)
     return "\n".join(lines) + "\n"
