@@ -3,8 +3,8 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
-import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,13 +56,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is no checkpoint: it has no {MANIFEST}; name a folder such as saved/NAME/best")
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version, _ = int(manifest["format_version"]), dict(manifest["files"])
-    except (ValueError, KeyError, TypeError) as error:
+        version = int(manifest["format_version"])
+        if version > FORMAT_VERSION:
+            raise UserError(
+                f"{folder} has checkpoint format {version}, this version reads up to {FORMAT_VERSION}; "
+                "update the package"
+            )
+        manifest["files"].items()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / MANIFEST} is damaged ({error}); use another checkpoint of the run") from error
-    if version > FORMAT_VERSION:
-        raise UserError(
-            f"{folder} has checkpoint format {version}, this version reads up to {FORMAT_VERSION}; update the package"
-        )
     return manifest
 
 
@@ -85,6 +87,19 @@ def verify(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def write_tensors(path: Path, state: dict[str, Any]) -> None:
+    """Writes tensors and plain values; read them with `load_tensors`.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # so ends torch's writer on a full disk; what the disk said is its context
+        raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from error
+
+
 def load_tensors(path: Path) -> dict[str, Any]:
     """Reads a file of tensors and plain values onto the CPU; runs no code that the file may carry.
 
@@ -93,18 +108,24 @@ def load_tensors(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path} is no file of tensors that can be read safely ({str(error).splitlines()[0]})"
-        ) from error
+    except Exception as error:  # damaged bytes lead torch's reader into almost any of them
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} is no file of tensors that can be read safely ({reason})") from error
     if not isinstance(state, dict):
         raise UserError(f"{path} holds a {type(state).__name__}, not the tensors of a checkpoint")
     return state
 
 
 def complete(folder: Path) -> list[Path]:
-    """The checkpoints of a run's folder that were written to their end, oldest first."""
-    return sorted(p for p in folder.glob("step_*") if p.is_dir() and is_checkpoint(p))
+    """The checkpoints of a run's folder that were written to their end, oldest first.
+
+    One that was set aside to be replaced by the same step's counts as long as that one is not in its place.
+    """
+    found: dict[str, Path] = {}
+    for pattern in (".step_*.replaced", "step_*"):
+        for path in filter(is_checkpoint, folder.glob(pattern)):
+            found[path.name.removeprefix(".").removesuffix(".replaced")] = path
+    return [found[name] for name in sorted(found)]
 
 
 def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
@@ -134,6 +155,11 @@ class Retention:
     n_best: int
     lower_is_better: bool
 
+    def __post_init__(self) -> None:
+        for name, value in (("n_last", self.n_last), ("n_best", self.n_best)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+
 
 class CheckpointFolder:
     """The checkpoints of one run: step_000000123/ folders, and the links `last` and `best`.
@@ -151,6 +177,8 @@ class CheckpointFolder:
     def save(self, step: int, model: dict[str, Any], training: dict[str, Any], facts: dict[str, Any]) -> Path:
         """Writes a checkpoint aside, then renames it; repoints `last` and `best`; removes what need not stay.
 
+        Checkpoints of later steps, left by a run that was taken up again from before them, do not stay.
+
         Args:
             step: updates so far; names the folder.
             model: the model's state dict.
@@ -159,47 +187,62 @@ class CheckpointFolder:
 
         Returns:
             the new checkpoint's folder.
+
+        Raises:
+            UserError: it cannot be written; the earlier ones are as they were.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         target, aside = self.folder / f"step_{step:09d}", self.folder / f".step_{step:09d}.partial"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
         try:
-            torch.save(model, aside / MODEL)
-            torch.save(training, aside / TRAINING)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            write_tensors(aside / MODEL, model)
+            write_tensors(aside / TRAINING, training)
             self.write_static(aside)
-            files = sorted(p for p in aside.rglob("*") if p.is_file())
-            sums = {p.relative_to(aside).as_posix(): sha256(p) for p in files}
+            paths = sorted(aside.rglob("*"))
+            sums = {p.relative_to(aside).as_posix(): sha256(p) for p in paths if p.is_file()}
             manifest = {"format_version": FORMAT_VERSION, "step": step, **facts, "files": sums}
             (aside / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-            for path in [*files, aside / MANIFEST, aside]:
+            for path in [*paths, aside / MANIFEST, aside]:
                 sync(path)
-            replaced = self.folder / f".{target.name}.replaced"
-            shutil.rmtree(replaced, ignore_errors=True)
             if target.exists():  # the same step again, now with its validation
+                replaced = self.folder / f".{target.name}.replaced"
+                shutil.rmtree(replaced, ignore_errors=True)
                 os.rename(target, replaced)
             os.rename(aside, target)
-            shutil.rmtree(replaced, ignore_errors=True)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            sync(self.folder)
+        except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
-            cause = str(error).splitlines()[0]
             raise UserError(
-                f"checkpoint {target} could not be written ({cause}); is the disk full? Earlier ones are intact: make "
+                f"checkpoint {target} could not be written ({error}); is the disk full? Earlier ones are intact: make "
                 "room, then go on with resume=true"
             ) from error
-        sync(self.folder)
-        self._link("last", target)
-        ranked = self._ranked()
-        self._link("best", ranked[0] if ranked else target)
-        self._prune(ranked)
+        self._tidy(target)
         return target
 
-    def _ranked(self) -> list[Path]:
-        """Checkpoints with a monitored value, best first; of equals the earlier."""
-        told = {p: read_manifest(p).get("monitored") for p in complete(self.folder)}
-        values = {p: float(v) for p, v in told.items() if v is not None}
+    def _tidy(self, newest: Path) -> None:
+        """Points the links at the right checkpoints, then removes those that need not stay."""
+        for leftover in self.folder.glob(".step_*"):  # of this save, or of one that was cut off
+            shutil.rmtree(leftover)
+        present = complete(self.folder)
+        valid = [p for p in present if p <= newest]
+        ranked = self._ranked(valid)
+        self._link("last", newest)
+        self._link("best", ranked[0] if ranked else newest)
+        keep = {*valid[-self.retention.n_last :], *ranked[: self.retention.n_best]}
+        for path in present:
+            if path not in keep:
+                shutil.rmtree(path)
+
+    def _ranked(self, checkpoints: list[Path]) -> list[Path]:
+        """Those with a monitored value, best first; of equals the earlier."""
+        values: dict[Path, float] = {}
+        for path in checkpoints:
+            with contextlib.suppress(UserError):  # a damaged one cannot be the best, and is no reason to stop
+                value = read_manifest(path).get("monitored")
+                values[path] = math.nan if value is None else float(value)
         sign = 1 if self.retention.lower_is_better else -1
-        return sorted(values, key=lambda p: (sign * values[p], p))
+        return sorted((p for p in values if not math.isnan(values[p])), key=lambda p: (sign * values[p], p))
 
     def _link(self, name: str, target: Path) -> None:
         aside = self.folder / f".{name}.partial"
@@ -207,9 +250,3 @@ class CheckpointFolder:
             aside.unlink()
         aside.symlink_to(target.name, target_is_directory=True)
         os.replace(aside, self.folder / name)
-
-    def _prune(self, ranked: list[Path]) -> None:
-        keep = set(complete(self.folder)[-self.retention.n_last :]) | set(ranked[: self.retention.n_best])
-        for path in complete(self.folder):
-            if path not in keep:
-                shutil.rmtree(path)

@@ -1,0 +1,180 @@
+"""Small runs for the tests of training; test_distributed.py's processes read this file too."""
+
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from transformer.data.batching import Bucket, Sorted
+from transformer.data.loader import BatchLoader
+from transformer.data.store import PairStore
+from transformer.model.layers import LayerShape
+from transformer.model.position.sinusoidal import Sinusoidal
+from transformer.model.transformer import Transformer, Vocabulary
+from transformer.training.checkpoint import CheckpointFolder, Retention
+from transformer.training.distributed import World
+from transformer.training.loss import Objective
+from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
+from transformer.training.optimizer import parameter_groups
+from transformer.training.precision import Precision
+from transformer.training.schedule import Constant
+from transformer.training.trainer import Decoded, Limits, Trainer
+
+VOCAB_SIZE = 20
+ADAM = partial(torch.optim.Adam, lr=0.01, betas=(0.9, 0.98))
+CLOCK = {"seconds", "train_seconds", "tokens_per_second"}
+
+
+def make_store(n_pairs: int = 60, seed: int = 0, longest: int = 7) -> PairStore:
+    """Random pairs of 1 to `longest` tokens; the target is the source backwards."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, longest + 1, n_pairs)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = rng.integers(4, VOCAB_SIZE, int(offsets[-1]))
+    backwards = np.concatenate([ids[a:b][::-1] for a, b in itertools.pairwise(offsets)])
+    return PairStore((ids, offsets), (backwards, offsets), np.arange(1, n_pairs + 1), {}, n_pairs, longest)
+
+
+def make_model(dropout: float = 0.0, d_model: int = 8) -> Transformer:
+    """A model of one layer a side."""
+    shape = LayerShape(d_model, 2, 12, "post", "relu", dropout, dropout, dropout)
+    return Transformer(Vocabulary(VOCAB_SIZE, VOCAB_SIZE, "three"), shape, 1, 1, Sinusoidal, 16)
+
+
+def write_config(folder: Path) -> None:
+    (folder / "config.yaml").write_text("name: toy\n")
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "words.txt").write_text("one\ntwo\n")
+
+
+def make_trainer(
+    folder: Path,
+    dropout=0.0,
+    accumulate=1,
+    schedule=None,
+    max_epochs: int | None = 2,
+    max_steps=None,
+    clip_norm=1.0,
+    monitor="valid_loss",
+    patience=None,
+    bleu_every_epochs=0,
+    every=None,
+    minutes=None,
+    observers=(),
+    decode: Callable[[], Decoded] | None = None,
+    batches: BatchLoader | None = None,
+    world: World | None = None,
+    optimizer=ADAM,
+    precision="fp32",
+    retention=(2, 1),
+    chunked=True,
+    seed=7,
+) -> Trainer:
+    """A trainer at the start of a run of about 8 batches an epoch."""
+    torch.manual_seed(seed)
+    world = world or World("cpu")
+    model = make_model(dropout)
+    batches = batches or BatchLoader(make_store(), Bucket(40), 3, world.rank, world.size, None)
+    return Trainer(
+        objective=Objective(model, label_smoothing=0.1, chunked=chunked),
+        optimizer=optimizer(parameter_groups(model)),
+        schedule=schedule or Constant(warmup_steps=3),
+        batches=batches,
+        validation=BatchLoader(make_store(13, seed=1), Sorted(40), 0, world.rank, world.size, None),
+        decode=decode or (lambda: Decoded(0.0, "none", [])),
+        world=world,
+        precision=Precision(precision, world.device),
+        limits=Limits(
+            max_epochs, max_steps, accumulate, clip_norm, monitor, patience, bleu_every_epochs, every, minutes
+        ),
+        checkpoints=CheckpointFolder(folder, Retention(*retention, monitor == "valid_loss"), write_config),
+        observers=observers,
+    )
+
+
+class Recorder(Observer):
+    """Writes down what it is told; sends this process a signal after a step if asked to."""
+
+    def __init__(self, stop_after: int | None = None, number: int = signal.SIGTERM) -> None:
+        self.stop_after, self.number = stop_after, number
+        self.starts: list[RunStart] = []
+        self.steps: list[StepEnd] = []
+        self.epochs: list[EpochEnd] = []
+        self.checkpoints: list[tuple[str, int]] = []
+        self.messages: list[str] = []
+        self.n_ends = 0
+
+    def on_start(self, start):
+        self.starts.append(start)
+
+    def on_step(self, end):
+        self.steps.append(end)
+        if end.step == self.stop_after:
+            os.kill(os.getpid(), self.number)
+
+    def on_epoch(self, end):
+        self.epochs.append(end)
+
+    def on_checkpoint(self, path, step):
+        self.checkpoints.append((path, step))
+
+    def on_message(self, text):
+        self.messages.append(text)
+
+    def on_end(self):
+        self.n_ends += 1
+
+
+def without_clock(told: Any) -> dict[str, Any]:
+    """A StepEnd or EpochEnd as a dict, less what the clock says."""
+    return {key: value for key, value in asdict(told).items() if key not in CLOCK}
+
+
+def tensors(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Every tensor and number of model and optimizer, copied."""
+    found = {f"model {name}": value.clone() for name, value in trainer.objective.model.state_dict().items()}
+    state = trainer.optimizer.state_dict()
+    for place, values in state["state"].items():
+        found |= {f"optimizer {place} {name}": torch.as_tensor(value).clone() for name, value in values.items()}
+    for place, group in enumerate(state["param_groups"]):
+        found[f"lr {place}"] = torch.tensor(group["lr"], dtype=torch.float64)
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep to one thread: the tensors here are so small that several only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch) -> None:
+    """What a power cut would lose cannot be tested here."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(scope="session")
+def toy() -> SimpleNamespace:
+    """The functions and classes of this file."""
+    return SimpleNamespace(
+        vocab_size=VOCAB_SIZE,
+        store=make_store,
+        model=make_model,
+        trainer=make_trainer,
+        write_config=write_config,
+        Recorder=Recorder,
+        without_clock=without_clock,
+        tensors=tensors,
+    )
