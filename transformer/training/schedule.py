@@ -13,6 +13,17 @@ def warmup(step: int, warmup_steps: int) -> float:
     return min(1.0, step / warmup_steps) if warmup_steps > 0 else 1.0
 
 
+def share(name: str, value: float) -> float:
+    """The value, if it lies between 0 and 1.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie between 0 and 1, not be {value}")
+    return value
+
+
 class Schedule(ABC):
     """The learning rate of update `step` (counted from 1) is the optimizer's configured rate times `factor(step)`.
 
@@ -23,11 +34,13 @@ class Schedule(ABC):
     """
 
     def __init__(self, warmup_steps: int) -> None:
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps must be at least 0, not {warmup_steps}")
         self.warmup_steps = warmup_steps
 
     @abstractmethod
     def factor(self, step: int) -> float:
-        """The factor, in (0, 1], of update `step`, counted from 1."""
+        """The factor, 0-1, of update `step`, counted from 1."""
 
     def observe(self, metrics: dict[str, float]) -> str | None:
         """Takes an epoch's validation metrics; returns a sentence when the rate is cut for it."""
@@ -47,7 +60,7 @@ class Constant(Schedule):
     """Warm-up, then 1."""
 
     def factor(self, step: int) -> float:
-        """The factor, in (0, 1], of update `step`, counted from 1."""
+        """The factor, 0-1, of update `step`, counted from 1."""
         return warmup(step, self.warmup_steps)
 
 
@@ -58,7 +71,7 @@ class InverseSqrt(Schedule):
     """
 
     def factor(self, step: int) -> float:
-        """The factor, in (0, 1], of update `step`, counted from 1."""
+        """The factor, 0-1, of update `step`, counted from 1."""
         return min(warmup(step, self.warmup_steps), math.sqrt(max(1, self.warmup_steps) / step))
 
 
@@ -75,10 +88,10 @@ class Cosine(Schedule):
         super().__init__(warmup_steps)
         if total_steps <= warmup_steps:
             raise ValueError(f"total_steps ({total_steps}) must be more than warmup_steps ({warmup_steps})")
-        self.total_steps, self.final_factor = total_steps, final_factor
+        self.total_steps, self.final_factor = total_steps, share("final_factor", final_factor)
 
     def factor(self, step: int) -> float:
-        """The factor, in (0, 1], of update `step`, counted from 1."""
+        """The factor, 0-1, of update `step`, counted from 1."""
         done = min(1.0, max(0.0, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)))
         cosine = self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * done))
         return min(warmup(step, self.warmup_steps), cosine)
@@ -100,10 +113,13 @@ class WarmupStableDecay(Schedule):
             raise ValueError(
                 f"warmup_steps ({warmup_steps}) and decay_steps ({decay_steps}) exceed total_steps ({total_steps})"
             )
-        self.total_steps, self.decay_steps, self.final_factor = total_steps, decay_steps, final_factor
+        if decay_steps < 0:
+            raise ValueError(f"decay_steps must be at least 0, not {decay_steps}")
+        self.total_steps, self.decay_steps = total_steps, decay_steps
+        self.final_factor = share("final_factor", final_factor)
 
     def factor(self, step: int) -> float:
-        """The factor, in (0, 1], of update `step`, counted from 1."""
+        """The factor, 0-1, of update `step`, counted from 1."""
         left = min(1.0, max(0.0, (self.total_steps - step) / max(1, self.decay_steps)))
         return min(warmup(step, self.warmup_steps), self.final_factor + (1 - self.final_factor) * left)
 
@@ -132,18 +148,18 @@ class Plateau(Schedule):
         self._plateau = ReduceLROnPlateau(
             self._holder,
             mode="min" if monitor == "valid_loss" else "max",
-            factor=factor,
+            factor=share("factor", factor),
             patience=patience,
             threshold=threshold,
             threshold_mode="abs",
-            min_lr=min_factor,
+            min_lr=share("min_factor", min_factor),
         )
 
     def _cut(self) -> float:
         return float(self._holder.param_groups[0]["lr"])
 
     def factor(self, step: int) -> float:
-        """The factor, in (0, 1], of update `step`, counted from 1."""
+        """The factor, 0-1, of update `step`, counted from 1."""
         return warmup(step, self.warmup_steps) * self._cut()
 
     def observe(self, metrics: dict[str, float]) -> str | None:

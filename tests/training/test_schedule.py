@@ -1,0 +1,187 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from transformer.training.schedule import Constant, Cosine, InverseSqrt, Plateau, WarmupStableDecay, warmup
+
+ALL = [
+    Constant(warmup_steps=4),
+    InverseSqrt(warmup_steps=4),
+    Cosine(warmup_steps=4, total_steps=20, final_factor=0.1),
+    WarmupStableDecay(warmup_steps=4, total_steps=20, decay_steps=6, final_factor=0.1),
+    Plateau(4, "valid_loss", factor=0.5, patience=1, threshold=0.0, min_factor=0.01),
+]
+
+
+def factors(schedule, steps):
+    return [schedule.factor(step) for step in steps]
+
+
+@pytest.mark.parametrize("schedule", ALL, ids=lambda s: type(s).__name__)
+def test_warm_up_is_linear_and_reaches_the_peak(schedule):
+    assert factors(schedule, range(1, 5)) == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert max(factors(schedule, range(1, 100))) == 1.0
+    assert min(factors(schedule, range(1, 100))) > 0.0
+
+
+@pytest.mark.parametrize("schedule", ALL, ids=lambda s: type(s).__name__)
+def test_the_optimizer_sees_the_configured_rate_at_the_peak(schedule, toy, tmp_path):
+    seen = []
+
+    class Watched(torch.optim.Adam):
+        def step(self, closure=None):
+            seen.append([group["lr"] for group in self.param_groups])
+            return super().step(closure)
+
+    trainer = toy.trainer(
+        tmp_path,
+        schedule=schedule,
+        max_steps=5,
+        optimizer=lambda groups: Watched([groups[0], {**groups[1], "lr": 0.5}], lr=0.03),
+    )
+    recorder = toy.Recorder()
+    trainer.observers = [recorder]
+    trainer.fit("run", {})
+    assert seen[3] == [0.03, 0.5]
+    assert [rates[0] for rates in seen] == pytest.approx([0.03 * f for f in factors(schedule, range(1, 6))])
+    assert [end.learning_rate for end in recorder.steps] == [rates[0] for rates in seen]
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**5))
+def test_warm_up(step, warmup_steps):
+    assert warmup(step, warmup_steps) == min(1.0, step / warmup_steps)
+    assert warmup(step, 0) == 1.0
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 10**6), st.integers(1, 10**5), st.integers(8, 2048))
+def test_inverse_sqrt_is_the_papers_equation_at_the_papers_peak(step, warmup_steps, d_model):
+    paper = d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)
+    peak = (d_model * warmup_steps) ** -0.5
+    assert peak * InverseSqrt(warmup_steps).factor(step) == pytest.approx(paper, rel=1e-9)
+
+
+def test_inverse_sqrt_without_warm_up_starts_at_the_peak():
+    assert factors(InverseSqrt(0), [1, 4, 100]) == pytest.approx([1.0, 0.5, 0.1])
+
+
+@given(st.integers(1, 300))
+def test_cosine(step):
+    schedule = Cosine(warmup_steps=10, total_steps=110, final_factor=0.2)
+    if step <= 10:
+        expected = step / 10
+    elif step <= 110:
+        expected = 0.2 + 0.8 * (1 + math.cos(math.pi * (step - 10) / 100)) / 2
+    else:
+        expected = 0.2
+    assert schedule.factor(step) == pytest.approx(expected)
+
+
+@given(st.integers(1, 300))
+def test_warmup_stable_decay(step):
+    schedule = WarmupStableDecay(warmup_steps=10, total_steps=110, decay_steps=40, final_factor=0.2)
+    if step <= 10:
+        expected = step / 10
+    elif step <= 70:
+        expected = 1.0
+    elif step <= 110:
+        expected = 1.0 - 0.8 * (step - 70) / 40
+    else:
+        expected = 0.2
+    assert schedule.factor(step) == pytest.approx(expected)
+
+
+def test_warmup_stable_decay_without_decay_falls_at_the_end():
+    schedule = WarmupStableDecay(warmup_steps=2, total_steps=9, decay_steps=0, final_factor=0.3)
+    assert factors(schedule, [8, 9, 10]) == [1.0, 0.3, 0.3]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=30),
+    st.sampled_from(["valid_loss", "bleu"]),
+    st.integers(0, 3),
+    st.sampled_from([0.0, 0.15]),
+)
+def test_plateau_is_torchs_driven_by_hand(values, monitor, patience, threshold):
+    schedule = Plateau(0, monitor, factor=0.5, patience=patience, threshold=threshold, min_factor=0.05)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    by_hand = ReduceLROnPlateau(
+        optimizer,
+        "min" if monitor == "valid_loss" else "max",
+        0.5,
+        patience,
+        threshold,
+        "abs",
+        min_lr=0.05,
+    )
+    for value in values:
+        before = schedule.factor(1)
+        message = schedule.observe({monitor: value / 10, "other": 1.0})
+        by_hand.step(value / 10)
+        assert schedule.factor(1) == optimizer.param_groups[0]["lr"]
+        assert (message is not None) == (schedule.factor(1) < before)
+
+
+def test_plateau_tells_of_a_cut():
+    schedule = Plateau(0, "valid_loss", factor=0.5, patience=0, threshold=0.0, min_factor=0.0)
+    assert schedule.observe({"valid_loss": 2.0}) is None
+    told = schedule.observe({"valid_loss": 2.0})
+    assert told == "valid_loss has stopped improving: learning rate cut to 0.5 of its peak"
+
+
+def test_plateau_waits_for_epochs_that_were_decoded():
+    schedule = Plateau(0, "bleu", factor=0.5, patience=0, threshold=0.0, min_factor=0.0)
+    schedule.observe({"valid_loss": 1.0, "bleu": 30.0})
+    assert schedule.observe({"valid_loss": 9.0}) is None
+    assert schedule.factor(1) == 1.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 9), max_size=8), st.lists(st.integers(0, 9), max_size=8))
+def test_plateau_goes_on_from_its_state(before, after):
+    def make():
+        return Plateau(3, "valid_loss", factor=0.5, patience=1, threshold=0.0, min_factor=0.001)
+
+    one = make()
+    for value in before:
+        one.observe({"valid_loss": float(value)})
+    other = make()
+    other.load_state_dict(one.state_dict())
+    for value in after:
+        assert one.observe({"valid_loss": float(value)}) == other.observe({"valid_loss": float(value)})
+        assert one.factor(7) == other.factor(7)
+    assert one.state_dict() == other.state_dict()
+
+
+@pytest.mark.parametrize("schedule", ALL[:4], ids=lambda s: type(s).__name__)
+def test_the_others_have_no_state(schedule):
+    assert schedule.state_dict() == {}
+    assert schedule.observe({"valid_loss": 1.0}) is None
+    schedule.load_state_dict({})
+    with pytest.raises(ValueError, match="schedule has no state, but was given"):
+        schedule.load_state_dict({"cut": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Constant(-1), "warmup_steps must be at least 0, not -1"),
+        (lambda: Cosine(10, 10, 0.1), r"total_steps \(10\) must be more than warmup_steps \(10\)"),
+        (lambda: Cosine(10, 20, 1.5), "final_factor must lie between 0 and 1, not be 1.5"),
+        (lambda: WarmupStableDecay(10, 20, 11, 0.1), r"\(10\) and decay_steps \(11\) exceed total_steps \(20\)"),
+        (lambda: WarmupStableDecay(10, 20, -1, 0.1), "decay_steps must be at least 0, not -1"),
+        (lambda: WarmupStableDecay(10, 20, 5, -0.5), "final_factor must lie between 0 and 1, not be -0.5"),
+        (lambda: Plateau(1, "loss", 0.5, 1, 0.0, 0.0), "monitor must be valid_loss or bleu, not loss"),
+        (lambda: Plateau(1, "bleu", -0.5, 1, 0.0, 0.0), "factor must lie between 0 and 1, not be -0.5"),
+        (lambda: Plateau(1, "bleu", 1.0, 1, 0.0, 0.0), "[Ff]actor should be < 1.0"),
+        (lambda: Plateau(1, "bleu", 0.5, 1, 0.0, 2.0), "min_factor must lie between 0 and 1, not be 2.0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(make, told):
+    with pytest.raises(ValueError, match=told):
+        make()
