@@ -1,5 +1,6 @@
 """How far a run has come: counters and the sums over the epoch under way, all of it part of a checkpoint."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -89,15 +90,18 @@ class Progress:
         self.usual_deviation += 0.05 * (abs(deviation) - self.usual_deviation)
         return stands_out
 
-    def rank(self, value: float | None, lower_is_better: bool) -> bool:
-        """Counts an epoch's monitored value in; returns whether it is the best so far."""
-        if value is None:
+    def is_better(self, value: float | None, lower_is_better: bool) -> bool:
+        """Whether a monitored value is the best so far; nan, the mark of a model gone astray, never is."""
+        if value is None or math.isnan(value):
             return False
-        better = self.best is None or (value < self.best if lower_is_better else value > self.best)
-        if better:
-            self.best = value
-        self.epochs_since_best = 0 if better else self.epochs_since_best + 1
-        return better
+        return self.best is None or (value < self.best if lower_is_better else value > self.best)
+
+    def rank(self, value: float | None, lower_is_better: bool) -> None:
+        """Counts a whole epoch's monitored value in."""
+        if self.is_better(value, lower_is_better):
+            self.best, self.epochs_since_best = value, 0
+        elif value is not None:
+            self.epochs_since_best += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers."""

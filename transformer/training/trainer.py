@@ -145,7 +145,7 @@ class Trainer:
                     for micro_batches in self._updates():
                         if not self._step(micro_batches):
                             break
-                        if self.world.any(request.number is not None):
+                        if self.world.any(request.number is not None) and not self._steps_done():
                             self._save(monitored=None)
                             raise Interrupted(max(n or 0 for n in self.world.gather(request.number)))
                         if self._checkpoint_due():
@@ -229,8 +229,8 @@ class Trainer:
         if newest is None or n_rollbacks > MAX_ROLLBACKS:
             raise UserError(
                 f"loss or gradient was not finite {progress.skipped_in_a_row} times in a row, last at step {step}, "
-                f"after going back {progress.n_rollbacks} times; look at the pairs named above, or train under another name "
-                "with a lower optimizer.lr or training.clip_norm"
+                f"after going back {progress.n_rollbacks} times; look at the pairs named above, or train under another "
+                "name with a lower optimizer.lr or training.clip_norm"
             )
         self.load(newest)
         self.progress.skipped_in_a_row = 0
@@ -239,7 +239,11 @@ class Trainer:
         return False
 
     def _end_epoch(self) -> None:
-        """Validates, tells, moves schedule and counters on, saves: in this order, so that no line is ever lost."""
+        """Validates, tells, moves schedule and counters on, saves: in this order, so that no line is ever lost.
+
+        An epoch that max_steps cuts short is validated too, but stays under way: with a higher max_steps the run goes
+        on where it stands.
+        """
         begin = time.perf_counter()
         progress, limits = self.progress, self.limits
         valid = validate(self.objective, self.validation, self.world, self.precision)
@@ -248,14 +252,19 @@ class Trainer:
             decoded = self.world.from_main(self.decode() if self.world.is_main else None)
         metrics = {"valid_loss": valid.loss} | ({"bleu": decoded.bleu} if decoded else {})
         monitored = metrics.get(limits.monitor)
-        best = progress.rank(monitored, limits.lower_is_better)
-        message = self.schedule.observe(metrics)
+        whole = self.batches.state_dict()["position"] == len(self.batches)
+        best = progress.is_better(monitored, limits.lower_is_better)
+        message = None
+        if whole:
+            progress.rank(monitored, limits.lower_is_better)
+            message = self.schedule.observe(metrics)
         seconds = progress.sums.seconds + time.perf_counter() - begin
         self._tell("on_epoch", self._epoch_end(valid, decoded, best, seconds))
         if message:
             self._tell("on_message", message)
-        progress.next_epoch()
-        self.batches.set_epoch(progress.epoch)
+        if whole:
+            progress.next_epoch()
+            self.batches.set_epoch(progress.epoch)
         self._save(monitored)
 
     def _epoch_end(self, valid: Validation, decoded: Decoded | None, best: bool, seconds: float) -> EpochEnd:
