@@ -1,0 +1,16 @@
+import inspect
+from dataclasses import fields
+
+from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
+
+
+def test_an_observer_need_not_listen_to_everything():
+    hooks = {name: hook for name, hook in inspect.getmembers(Observer(), inspect.ismethod) if name.startswith("on_")}
+    assert set(hooks) == {"on_start", "on_step", "on_epoch", "on_checkpoint", "on_message", "on_end"}
+    for hook in hooks.values():
+        assert hook(*[None] * len(inspect.signature(hook).parameters)) is None
+
+
+def test_every_field_is_explained():
+    for told in (RunStart, StepEnd, EpochEnd):
+        assert [f.name for f in fields(told) if f"{f.name}: " not in told.__doc__] == []
