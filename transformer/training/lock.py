@@ -37,8 +37,8 @@ def _acquire(path: Path) -> TextIO:
 def run_lock(folder: Path) -> Iterator[None]:
     """Holds the folder for this process; the kernel lets go when the process ends, however it ends.
 
-    The file left behind by a dead process is therefore no lock, and is taken over. A folder that holds nothing else in the
-    end is removed.
+    The file left behind by a dead process is therefore no lock, and is taken over. A folder that holds nothing else in
+    the end is removed.
 
     Args:
         folder: saved/<name>; made if need be.
