@@ -124,33 +124,32 @@ class Updater:
         return Update(loss / n, nll / n, 100.0 * right / n, norm, int(n), rate, finite, n_splits, seconds)
 
     def _gradients(self, pieces: list[Batch], n_tokens: Tensor) -> tuple[Tensor, int]:
-        """Accumulates the gradients of all pieces; begins again with smaller pieces when memory runs out."""
+        """Accumulates the gradients of all pieces; begins again with one of them halved when memory runs out on it."""
         n_splits = 0
         while True:
+            at = 0
             try:
                 sums = torch.zeros(3, device=self.world.device)
-                for i, batch in enumerate(pieces):
-                    sums += self._forward_backward(batch.to(self.world.device), n_tokens, last=i == len(pieces) - 1)
+                for at, batch in enumerate(pieces):
+                    sums += self._forward_backward(batch.to(self.world.device), n_tokens, last=at == len(pieces) - 1)
                 return sums, n_splits
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                largest = max(pieces, key=lambda b: b.src.numel() + b.tgt_in.numel())
-                self._refuse_to_split(largest, error)
+                self._refuse_to_split(pieces[at], error)
             # Out of the except block, so that nothing holds on to the failed pass's tensors.
             self.optimizer.zero_grad(set_to_none=True)
             if self.world.device.type == "cuda":
                 torch.cuda.empty_cache()
-            at = next(i for i, piece in enumerate(pieces) if piece is largest)
-            pieces[at : at + 1] = halves(largest)
+            pieces[at : at + 1] = halves(pieces[at])
             n_splits += 1
 
-    def _refuse_to_split(self, largest: Batch, error: BaseException) -> None:
+    def _refuse_to_split(self, batch: Batch, error: BaseException) -> None:
         if self.world.size > 1:
             raise UserError("memory ran out in one of several processes; lower batching.max_tokens") from error
-        if largest.src.size(0) < 2:
+        if batch.src.size(0) < 2:
             raise UserError(
-                f"memory ran out on a single pair of {largest.src.size(1)} and {largest.tgt_in.size(1)} tokens; "
+                f"memory ran out on a single pair of {batch.src.size(1)} and {batch.tgt_in.size(1)} tokens; "
                 "lower training.max_len or choose a smaller model"
             ) from error
 
