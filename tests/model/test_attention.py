@@ -233,3 +233,10 @@ def test_hide():
     assert hide(scores, None) is scores
     hidden = hide(scores, torch.tensor([True, False, True]))
     assert hidden.tolist() == [[1.0, -math.inf, 1.0]] * 2
+
+
+def test_what_the_kernel_gives_for_a_hidden_row_does_not_matter(monkeypatch):
+    """Here it happens to be zeros; torch promises nothing."""
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", lambda q, k, v, **rest: q * math.nan)
+    visible = torch.zeros(BATCH, 1, 1, KEY_LEN, dtype=torch.bool)
+    assert not Mix(N_HEADS, D_HEAD, dropout=0.0)(*qkv(), visible).any()
