@@ -32,9 +32,9 @@ class TensorBoard(Observer):
     """Writes event files into the run's folder; every point stands at the number of updates.
 
     Scalars: train/loss, train/perplexity, train/accuracy, train/gradient_norm, optim/learning_rate and
-    speed/tokens_per_second every `every_steps` updates and at the end of training, the means over the updates since the
-    last point (over tokens; over updates for the norm; fewer updates in the first point after a resumption). Per epoch
-    valid/loss, valid/perplexity, valid/accuracy, valid/bleu, optim/clipped, speed/padding_efficiency, and
+    speed/tokens_per_second every `every_steps` updates and at every checkpoint, the means over the updates since the
+    last point (over tokens; over updates for the norm): a resumed run draws the very points of one left alone. Per
+    epoch valid/loss, valid/perplexity, valid/accuracy, valid/bleu, optim/clipped, speed/padding_efficiency, and
     best/valid_loss, best/bleu when the epoch is the best so far. Text: the config, and sample translations per epoch as
     a table. The hparams page is filled from the start, so a killed run is on it too; its columns are the settings of
     all runs, those that differ first.
@@ -88,6 +88,12 @@ class TensorBoard(Observer):
         if end.samples:
             self.writer.add_text("samples/translations", sample_table(end.samples), end.step)
         self.writer.flush()
+
+    def on_checkpoint(self, path: str, step: int) -> None:
+        """Write the point under way and push it to disk: a run resumed from this checkpoint begins with the next."""
+        self._write_window()
+        if self.writer is not None:
+            self.writer.flush()
 
     def on_end(self) -> None:
         """Mark the session as ended and close the file."""
