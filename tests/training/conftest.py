@@ -34,20 +34,20 @@ ADAM = partial(torch.optim.Adam, lr=0.01, betas=(0.9, 0.98))
 CLOCK = {"seconds", "train_seconds", "tokens_per_second"}
 
 
-def make_store(n_pairs: int = 60, seed: int = 0, longest: int = 7) -> PairStore:
-    """Random pairs of 1 to `longest` tokens; the target is the source backwards."""
+def make_store(n_pairs: int = 60, seed: int = 0, longest: int = 7, turned: bool = True) -> PairStore:
+    """Random pairs of 1 to `longest` tokens; the target is the source, turned round if so told."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, longest + 1, n_pairs)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = rng.integers(4, VOCAB_SIZE, int(offsets[-1]))
-    backwards = np.concatenate([ids[a:b][::-1] for a, b in itertools.pairwise(offsets)])
-    return PairStore((ids, offsets), (backwards, offsets), np.arange(1, n_pairs + 1), {}, n_pairs, longest)
+    tgt = np.concatenate([ids[a:b][:: -1 if turned else 1] for a, b in itertools.pairwise(offsets)])
+    return PairStore((ids, offsets), (tgt, offsets), np.arange(1, n_pairs + 1), {}, n_pairs, longest)
 
 
-def make_model(dropout: float = 0.0, d_model: int = 8) -> Transformer:
+def make_model(dropout: float = 0.0, vocab_size: int = VOCAB_SIZE, position: Any = Sinusoidal) -> Transformer:
     """A model of one layer a side."""
-    shape = LayerShape(d_model, 2, 12, "post", "relu", dropout, dropout, dropout)
-    return Transformer(Vocabulary(VOCAB_SIZE, VOCAB_SIZE, "three"), shape, 1, 1, Sinusoidal, 16)
+    shape = LayerShape(8, 2, 12, "post", "relu", dropout, dropout, dropout)
+    return Transformer(Vocabulary(vocab_size, vocab_size, "three"), shape, 1, 1, position, 16)
 
 
 def write_config(folder: Path) -> None:
@@ -58,6 +58,7 @@ def write_config(folder: Path) -> None:
 
 def make_trainer(
     folder: Path,
+    model: Transformer | None = None,
     dropout=0.0,
     accumulate=1,
     schedule=None,
@@ -72,6 +73,7 @@ def make_trainer(
     observers=(),
     decode: Callable[[], Decoded] | None = None,
     batches: BatchLoader | None = None,
+    validation: BatchLoader | None = None,
     world: World | None = None,
     optimizer=ADAM,
     precision="fp32",
@@ -82,14 +84,14 @@ def make_trainer(
     """A trainer at the start of a run of about 8 batches an epoch."""
     torch.manual_seed(seed)
     world = world or World("cpu")
-    model = make_model(dropout)
+    model = model or make_model(dropout)
     batches = batches or BatchLoader(make_store(), Bucket(40), 3, world.rank, world.size, None)
     return Trainer(
         objective=Objective(model, label_smoothing=0.1, chunked=chunked),
         optimizer=optimizer(parameter_groups(model)),
         schedule=schedule or Constant(warmup_steps=3),
         batches=batches,
-        validation=BatchLoader(make_store(13, seed=1), Sorted(40), 0, world.rank, world.size, None),
+        validation=validation or BatchLoader(make_store(13, seed=1), Sorted(40), 0, world.rank, world.size, None),
         decode=decode or (lambda: Decoded(0.0, "none", [])),
         world=world,
         precision=Precision(precision, world.device),

@@ -1,0 +1,45 @@
+"""Everything at once: a tiny model, trained as any other, learns a task that needs all of its parts."""
+
+import pytest
+import torch
+
+from transformer.data.batching import Bucket, Sorted
+from transformer.data.loader import BatchLoader
+from transformer.model.layers import LayerShape
+from transformer.model.position.learned import Learned
+from transformer.model.position.sinusoidal import Sinusoidal
+from transformer.model.transformer import Transformer, Vocabulary
+from transformer.special import BOS, EOS, PAD
+from transformer.training.schedule import Constant
+
+
+@torch.inference_mode()
+def translated(model, src, n_steps):
+    """Greedily, by cached steps; ids (n_sentences, n_steps)."""
+    state = model.eval().start(src, src == PAD, 1, n_steps)
+    ids = [torch.full((src.size(0), 1), BOS)]
+    for _ in range(n_steps):
+        ids.append(model.step(ids[-1], state).argmax(dim=-1))
+    return torch.cat(ids[1:], dim=1)
+
+
+@pytest.mark.parametrize(("norm", "position"), [("pre", Sinusoidal), ("post", Learned)])
+def test_a_tiny_model_learns_to_copy(tmp_path, toy, norm, position):
+    torch.manual_seed(1)
+    shape = LayerShape(32, 4, 64, norm, "relu", 0.0, 0.0, 0.0)
+    model = Transformer(Vocabulary(toy.vocab_size, toy.vocab_size, "three"), shape, 1, 1, position, 16)
+    trainer = toy.trainer(
+        tmp_path,
+        model=model,
+        max_epochs=None,
+        max_steps=240,
+        schedule=Constant(30),
+        batches=BatchLoader(toy.store(2000, seed=5, turned=False), Bucket(400), 1, 0, 1, None),
+    )
+    trainer.fit("run", {})
+    (batch,) = BatchLoader(toy.store(50, seed=6, turned=False), Sorted(10_000), 1, 0, 1, None)
+    found = translated(model, batch.src, batch.tgt_out.size(1))
+    assert batch.src.size(0) == 50
+    right = ((found == batch.tgt_out) | (batch.tgt_out == PAD)).all(dim=1)
+    assert int(right.sum()) >= 30  # whole sentences, freely translated
+    assert (found[right] == EOS).any(dim=1).all()
