@@ -40,8 +40,9 @@ def read(folder):
 
 
 def points(folder):
+    """By step: files of one process and second are read in the order of their names, the tenth before the second."""
     events = read(folder)
-    return {tag: [(p.step, p.value) for p in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return {tag: sorted((p.step, p.value) for p in events.Scalars(tag)) for tag in events.Tags()["scalars"]}
 
 
 def texts(folder, tag):

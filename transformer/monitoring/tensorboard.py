@@ -89,7 +89,7 @@ class TensorBoard(Observer):
             self.writer.add_text("samples/translations", sample_table(end.samples), end.step)
         self.writer.flush()
 
-    def on_checkpoint(self, path: str, step: int) -> None:
+    def before_checkpoint(self, step: int) -> None:
         """Write the point under way and push it to disk: a run resumed from this checkpoint begins with the next."""
         self._write_window()
         if self.writer is not None:

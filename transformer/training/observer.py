@@ -117,6 +117,9 @@ class Observer:
     def on_epoch(self, end: EpochEnd) -> None:
         """After every epoch's training and validation."""
 
+    def before_checkpoint(self, step: int) -> None:
+        """Before a checkpoint of `step` is written: a resumed run tells only what follows, so put all else on disk."""
+
     def on_checkpoint(self, path: str, step: int) -> None:
         """After a checkpoint has been written to `path`."""
 

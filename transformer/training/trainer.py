@@ -297,6 +297,7 @@ class Trainer:
         if self.progress.step == self.saved_step and monitored is None:
             return
         self.saved_step, self.saved_at = self.progress.step, time.monotonic()
+        self._tell("before_checkpoint", self.progress.step)
         random_states = self.world.gather(random_state())
         if not self.world.is_main:
             return
