@@ -15,6 +15,10 @@ penalties = st.sampled_from([Wu(0.0), Wu(1.0), Wu(2.5), Average(1.0), Wu(-1.0)])
 roundings = st.sampled_from([0.0, 0.5])
 
 
+def beam(width, penalty, early_stopping):
+    return Beam(width, width, penalty, early_stopping)
+
+
 def ids_of(found):
     return [[hypothesis.ids for hypothesis in hypotheses] for hypotheses in found]
 
@@ -48,13 +52,12 @@ def test_a_beam_wide_enough_finds_what_brute_force_finds(
     assert [h.ids for h in found] == [ids for ids, _, _ in everything[:5]]
 
 
-@given(seeds, limits, st.integers(1, 4), penalties, st.booleans(), roundings)
+@given(seeds, limits, st.builds(beam, st.integers(1, 4), penalties, st.booleans()), roundings)
 @settings(max_examples=40, deadline=None)
 def test_a_batch_gives_what_each_sentence_gives_alone(
-    scripted_model, make_script, run_search, seed, max_lengths, width, penalty, early_stopping, rounding
+    scripted_model, make_script, run_search, seed, max_lengths, search, rounding
 ):
     model = scripted_model(make_script(9, seed, eos_bonus=1.0, step=rounding))
-    search = Beam(width, width, penalty, early_stopping)
     sentences = list(range(len(max_lengths)))
     together = run_search(search, model, sentences, max_lengths)
     alone = [run_search(search, model, [i], [n])[0] for i, n in zip(sentences, max_lengths, strict=True)]
@@ -84,14 +87,14 @@ class NeverStopping(Beam):
         return (log_probs > float("-inf")).any(1) & (limits > step + 1)
 
 
-@given(seeds, limits, st.integers(1, 4), st.integers(1, 4), penalties, roundings)
+@given(seeds, limits, st.tuples(st.integers(1, 4), st.integers(1, 4)), penalties, roundings)
 @settings(max_examples=60, deadline=None)
 def test_exact_stopping_changes_nothing(
-    scripted_model, make_script, run_search, seed, max_lengths, width, n_best, penalty, rounding
+    scripted_model, make_script, run_search, seed, max_lengths, sizes, penalty, rounding
 ):
     script = make_script(8, seed, eos_bonus=2.0, step=rounding)
     sentences = list(range(len(max_lengths)))
-    n_best = min(n_best, width)
+    width, n_best = max(sizes), min(sizes)
     exact, never = scripted_model(script), scripted_model(script)
     found = run_search(Beam(width, n_best, penalty, early_stopping=False), exact, sentences, max_lengths)
     expected = run_search(NeverStopping(width, n_best, penalty, early_stopping=False), never, sentences, max_lengths)

@@ -24,7 +24,7 @@ def of_five_tokens(script):
 
 
 @given(seeds, st.lists(phrases, min_size=1, max_size=3), st.integers(1, 5), st.integers(0, 4), st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_required_phrases_are_always_there(
     scripted_model, make_script, run_search, seed, required, width, room, early_stopping
 ):
@@ -41,7 +41,7 @@ def test_required_phrases_are_always_there(
 
 
 @given(seeds, phrases, phrases, phrases, st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_with_a_prefix_rules_and_forbidden_phrases_as_well(
     scripted_model, make_script, run_search, seed, required, prefix, forbidden, width
 ):
