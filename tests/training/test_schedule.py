@@ -131,7 +131,7 @@ def test_plateau_tells_of_a_cut():
     schedule = Plateau(0, "valid_loss", factor=0.5, patience=0, threshold=0.0, min_factor=0.0)
     assert schedule.observe({"valid_loss": 2.0}) is None
     told = schedule.observe({"valid_loss": 2.0})
-    assert told == "valid_loss has stopped improving: learning rate cut to 0.5 of its peak"
+    assert told == "valid_loss gains too little: learning rate cut to 0.5 of its peak"
 
 
 def test_plateau_waits_for_epochs_that_were_decoded():

@@ -167,7 +167,7 @@ def test_the_schedule_sees_the_epochs_figures(toy, tmp_path):
     rates = {end.epoch: end.learning_rate for end in told.steps}
     assert rates == {1: 0.01, 2: 0.01, 3: 0.005}
     assert [end.learning_rate for end in told.epochs] == [0.01, 0.01, 0.005]
-    assert told.messages[0] == "bleu has stopped improving: learning rate cut to 0.5 of its peak"
+    assert told.messages[0] == "bleu gains too little: learning rate cut to 0.5 of its peak"
 
 
 def test_checkpoints_every_few_steps(toy, tmp_path):

@@ -169,7 +169,7 @@ class Plateau(Schedule):
         before = self._cut()
         self._plateau.step(metrics[self.monitor])
         if self._cut() < before:
-            return f"{self.monitor} has stopped improving: learning rate cut to {self._cut():.3g} of its peak"
+            return f"{self.monitor} gains too little: learning rate cut to {self._cut():.3g} of its peak"
         return None
 
     def state_dict(self) -> dict[str, Any]:
