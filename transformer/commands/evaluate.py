@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformer import build
 from transformer.commands.launch import launch
+from transformer.commands.resume import plain
 from transformer.config import EvaluateConfig
 from transformer.data.corpus import Corpus, FilesCorpus, Pair
 from transformer.decoding.translator import Translator
@@ -70,19 +71,21 @@ def run(config: EvaluateConfig) -> None:
     )
     pairs = list(corpus.pairs(split))
     label = Path(config.src).name if config.src else split
+    folder = Path(loaded.config.results_dir) / loaded.config.name / "evaluation"
+    folder = Path(config.output_dir) if config.output_dir else folder
+    folder.mkdir(parents=True, exist_ok=True)  # now, so that no decoding is lost to a folder that cannot be written
     row, hypotheses = score_split(config.checkpoint, label, pairs, translator, metrics, config.n_bootstrap)
-    default = Path(loaded.config.results_dir) / loaded.config.name / "evaluation"
-    facts = {"checkpoint": config.checkpoint, "step": loaded.manifest["step"], "decoding": dict(config.decoding)}
-    path = write(Path(config.output_dir) if config.output_dir else default, label, [row], hypotheses, _plain(facts))
+    facts = {"checkpoint": config.checkpoint, "step": loaded.manifest["step"], "decoding": plain(config)["decoding"]}
+    path = write(folder, label, [row], hypotheses, facts)
     show(pairs, hypotheses, config.n_shown)
     print(text_table([row]))
     print(f"written: {path} and {path.with_suffix('').name}.hyp.txt beside it")
 
 
-def _plain(value: object) -> dict[str, object]:
-    return json.loads(json.dumps(value, default=lambda node: dict(node)))
-
-
 def main() -> None:
     """The command line."""
     launch("evaluate", run)
+
+
+if __name__ == "__main__":
+    main()

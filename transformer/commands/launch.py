@@ -4,16 +4,18 @@ import difflib
 import io
 import logging
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from transformer.config import config_dir, register_schemas
+from transformer.config import SCHEMAS, config_dir, register_schemas
 from transformer.error import UserError
 
 
@@ -25,33 +27,50 @@ def _keys(config: Any, prefix: str = "") -> list[str]:
     return paths + [path for key, value in config.items() for path in _keys(value, f"{prefix}{key}.")]
 
 
-def _suggestion(command: str, override: str) -> str:
-    """ "; did you mean ...?" for a misspelt key, else nothing."""
-    key = override.lstrip("+~").split("=")[0].split("@")[0]
+def _suggestion(command: str, key: str) -> str:
+    """ "; did you mean ...?" for a misspelt or shortened key, else nothing."""
     try:
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
             known = _keys(OmegaConf.to_container(hydra.compose(command)))
     except (HydraException, OmegaConfBaseException, ValueError):
         return ""
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    last = [path for path in known if path.endswith(f".{key}")]
+    close = last or difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _first_line(error: BaseException | None) -> str:
+    lines = str(error or "").strip().splitlines()
+    return lines[0].strip().rstrip(".:") if lines else type(error).__name__
 
 
 def sentence(error: BaseException, command: str) -> str:
     """One sentence for an error in composing or reading the config."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    lines = [line.strip() for item in chain[:2] for line in str(item).strip().splitlines()]
-    kept = [
-        line for line in lines if line and not line.startswith(("object_type", "reference_type", "To append", "To "))
-    ]
-    text = "; ".join(dict.fromkeys(line.replace("full_key: ", "at ").rstrip(".") for line in kept))
-    if "Could not override '" in text:
-        text += _suggestion(command, text.split("Could not override '")[1].split("'")[0])
-    return text
+    text = _first_line(error)
+    if isinstance(error, MissingConfigException):
+        group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        return f"there is no {group}={name}; choose one of {', '.join(error.options or ['no others'])}"
+    if isinstance(error, OverrideParseException):
+        reason = _first_line(error.__cause__ or error.__context__)
+        return f"{error.override!r} cannot be read as KEY=VALUE ({reason})"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is not given; say {error.full_key}=..."
+    if unknown := re.match(r"Could not (?:override|delete) '(\S+?)'|.*'(\S+)' does not exist$", text):
+        key = unknown[1] or unknown[2]
+        suggestion = _suggestion(command, re.split("[@=]", key)[0])
+        return f"there is no {key} to change{suggestion or f'; transformer-{command} --help lists what there is'}"
+    if type(error) is ValueError:
+        return f"a group is chosen by name, such as decoding=greedy ({text})"
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return "; ".join(line.strip() for line in str(error).splitlines())  # a YAML file that is none: where, and why
+    told = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
+    text = re.sub(r"Error merging override |: \w+ raised while composing config$", "", text)
+    text += f": {_first_line(told)}" if told and told is not error else ""
+    where = getattr(told, "full_key", None) or ""
+    if isinstance(told, (ConfigKeyError, ConfigAttributeError)):
+        return f"{text} (at {where}){_suggestion(command, where)}"
+    # An override names its key itself; a YAML file does not.
+    return text if where in text else f"{text} (at {where})"
 
 
 def launch(command: str, run: Callable[[Any], int | None]) -> None:
@@ -65,12 +84,12 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
     """
     register_schemas()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is printed
+        # A log file shows each line when it is printed; what the locale lacks is no reason to fail.
+        sys.stdout.reconfigure(line_buffering=True, errors="replace")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; the sentence is ours
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     codes: list[int] = []
-
     composed = False
 
     def task(config: DictConfig) -> None:
@@ -80,8 +99,8 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(task)()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if composed:  # then it is no mistake in the command line
+    except Exception as error:
+        if composed:  # then it is no mistake in the command line or a YAML file
             raise
         print(f"transformer-{command}: {sentence(error, command)}", file=sys.stderr)
         codes.append(2)
@@ -90,10 +109,20 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
 
 def _run(run: Callable[[Any], int | None], config: DictConfig, command: str) -> int:
     try:
+        # Refuses what +KEY=VALUE has made up (a checkpoint with such a config could not be read again), and
+        # interpolations of what is not there.
+        OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), OmegaConf.to_container(config, resolve=True))
         return run(config) or 0
     except UserError as error:
-        message = str(error)
+        message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     except OmegaConfBaseException as error:
         message = sentence(error, command)
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     print(f"transformer-{command}: {message}", file=sys.stderr)
     return 2

@@ -103,7 +103,8 @@ def _evaluate_best(config: TrainConfig, source: build.Data, world: World) -> Non
         row, hypotheses = score_split(str(best), split, pairs, translator, build.metrics(config.metrics), 1000)
         rows.append(row)
         folder = Path(config.results_dir) / config.name / "evaluation"
-        write(folder, split, [row], hypotheses, {"checkpoint": str(best), "step": loaded.manifest["step"]})
+        facts = {"checkpoint": str(best), "step": loaded.manifest["step"], "decoding": plain(config)["decoding"]}
+        write(folder, split, [row], hypotheses, facts)
         if name == config.final.splits[0]:
             show(pairs, hypotheses, config.final.n_shown)
     if rows:
@@ -152,3 +153,7 @@ def _train(config: TrainConfig, world: World, folder: Path) -> int:
 def main() -> None:
     """The command line."""
     launch("train", run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,8 @@
 """transformer-translate: lines in, translations out."""
 
+import codecs
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,15 +30,27 @@ def _input(path: str | None) -> Iterator[str]:
         yield from read_lines(Path(path))
         return
     for number, line in enumerate(sys.stdin.buffer, 1):
+        if number == 1 and not (line := line.removeprefix(codecs.BOM_UTF8)):
+            return
         try:
-            yield line.decode("utf-8").rstrip("\n").removesuffix("\r")
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"standard input, line {number}: not UTF-8 ({error.reason}); convert it first") from error
+
+
+def _check_files(source: str | None, target: str | None) -> None:
+    """Refuses what would cost the user a file: the output is emptied before the input is read."""
+    if source is not None and not Path(source).exists():
+        raise UserError(f"input {source} does not exist; correct the path or put the file there")
+    if source is not None and target is not None and Path(target).is_file() and Path(source).samefile(target):
+        raise UserError(f"input and output are the same file, {source}; name another output")
 
 
 @contextlib.contextmanager
 def _output(path: str | None) -> Iterator[TextIO]:
     if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")  # as a file, whatever the terminal's locale
         yield sys.stdout
         return
     try:
@@ -49,6 +63,7 @@ def _output(path: str | None) -> Iterator[TextIO]:
 
 def run(config: TranslateConfig) -> None:
     """Translates a file or standard input, line by line, in order."""
+    _check_files(config.input, config.output)
     world = build.runtime(config.runtime)
     loaded = build.load(config.checkpoint, config.runtime, world.device)
     translator = build.translator(
@@ -63,3 +78,7 @@ def run(config: TranslateConfig) -> None:
 def main() -> None:
     """The command line."""
     launch("translate", run)
+
+
+if __name__ == "__main__":
+    main()
