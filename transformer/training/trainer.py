@@ -169,6 +169,8 @@ class Trainer:
         return self._steps_done() or (limits.max_epochs is not None and progress.epoch > limits.max_epochs)
 
     def _checkpoint_due(self) -> bool:
+        if self.progress.skipped_in_a_row:  # weights that may be what is wrong are nothing to go back to
+            return False
         steps, minutes = self.limits.checkpoint_every_steps, self.limits.checkpoint_every_minutes
         if minutes is not None and self.world.any(time.monotonic() - self.saved_at >= 60 * minutes):
             return True
