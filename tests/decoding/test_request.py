@@ -114,6 +114,25 @@ def test_only_the_guilty_tokens_are_forbidden(subwords):
     assert not constraint.learn([tgt.encode("ein hund")])
 
 
+class Pieces:
+    """A tokenizer of four pieces, one of which stands inside words only."""
+
+    pieces = ("▁schäfer", "hund", "▁hund", "▁bellt")
+
+    def encode(self, line):
+        return [4 + self.pieces.index(f"▁{word}") for word in line.split()]
+
+    def decode(self, ids):
+        return "".join(self.pieces[i - 4] for i in ids).replace("▁", " ").strip()
+
+
+def test_a_piece_of_another_word_is_not_guilty():
+    constraint = Constraint(Request("x", forbidden=("hund",)), Pieces())
+    assert not constraint.learn([[4, 5, 7]])
+    assert constraint.learn([[4, 5, 6, 7]])
+    assert constraint.demand.forbidden == ((6,),)
+
+
 def test_what_the_vocabulary_cannot_write_is_refused_with_the_line(words, scripted_model, make_script):
     work = translator(words, make_script(words.tgt.vocab_size, 1), scripted_model)
     requests = [Request("ein hund"), Request("ein hund", required=("Giraffe",))]

@@ -7,8 +7,8 @@ from transformer.decoding.beam import Beam
 from transformer.decoding.demand import Demand
 from transformer.decoding.penalty import Wu
 from transformer.decoding.phrase import contains
-from transformer.decoding.required import in_turn
-from transformer.decoding.rule import NoRepeat
+from transformer.decoding.required import Required, in_turn
+from transformer.decoding.rule import Bounds, NoRepeat
 from transformer.special import EOS, UNK
 
 EYE = torch.eye(8)
@@ -98,6 +98,29 @@ def test_phrases_with_a_common_beginning_come_in_the_order_the_model_likes(scrip
     demand = Demand(required=((4, 5), (4, 6)))
     [[found]] = run_search(Beam(6, 1, Wu(0.0), False), scripted_model(script), [0], [8], [demand])
     assert found.ids == wish[:-1]
+
+
+def test_just_when_room_runs_out_only_what_leads_on_is_visible():
+    bounds = Bounds(torch.tensor([3]), torch.tensor([5]), width=1)
+    state = Required([[(4, 5), (6,)]], bounds)
+
+    def visible():
+        logits = torch.zeros(1, 1, 9)
+        shown = logits.clone()
+        state.apply(shown, logits)
+        return [token for token in range(9) if shown[0, 0, token] == 0]
+
+    everything_but_eos = [token for token in range(9) if token != EOS]
+    # Five tokens, of which three are demanded and one is EOS: one is free.
+    assert visible() == everything_but_eos
+    state.advance(torch.tensor([[0]]), torch.tensor([[8]]))
+    assert visible() == [4, 6]
+    state.advance(torch.tensor([[0]]), torch.tensor([[4]]))
+    assert visible() == [5]
+    state.advance(torch.tensor([[0]]), torch.tensor([[5]]))
+    assert visible() == [6]
+    state.advance(torch.tensor([[0]]), torch.tensor([[6]]))
+    assert EOS in visible()
 
 
 def test_every_bank_gets_its_share_and_passes_on_what_it_does_not_use():

@@ -104,12 +104,15 @@ def test_lowercase_ignores_case_and_nothing_else():
 
 
 def test_sentence_scores_are_those_of_the_command_line(hypotheses, references, tmp_path):
+    # Also lines too short for four-grams, where a sentence is scored otherwise than a corpus.
+    hypotheses, references = [*hypotheses, "Ein Hund", "ja"], [*references, "Ein Hund bellt", "ja"]
     (tmp_path / "ref").write_text("".join(line + "\n" for line in references), encoding="utf-8")
     (tmp_path / "hyp").write_text("".join(line + "\n" for line in hypotheses), encoding="utf-8")
     command = [sys.executable, "-m", "sacrebleu", "ref", "-i", "hyp", "-sl", "-b", "-w", "6"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, text=True)
     scores = Bleu(lowercase=False, tokenize="13a").sentence_scores(hypotheses, references)
     assert scores == pytest.approx([float(line) for line in done.stdout.split()], abs=1e-5)
+    assert scores[-1] == pytest.approx(100)
 
 
 def test_counts_that_differ_are_named(references):

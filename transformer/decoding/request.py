@@ -76,13 +76,13 @@ class Constraint:
         return next((found.group() for pattern in self._patterns if (found := pattern.search(text))), None)
 
     def _culprit(self, ids: list[int]) -> Phrase:
-        """Return the shortest part of ids that writes a forbidden phrase, also with its neighbours beside it."""
-        for size in range(1, len(ids)):
-            for i in range(len(ids) - size + 1):
-                part, with_neighbours = ids[i : i + size], ids[max(0, i - 1) : i + size + 1]
-                if self._found(part) and self._found(with_neighbours):
-                    return tuple(part)
-        return tuple(ids)
+        """Return the part of ids, which has a forbidden phrase, that writes the first one."""
+        text = self._tokenizer.decode(ids)
+        start, end = next(found.span() for pattern in self._patterns if (found := pattern.search(text)))
+        lengths = [len(self._tokenizer.decode(ids[:n])) for n in range(len(ids) + 1)]
+        last = next(n for n, length in enumerate(lengths) if length >= end)
+        first = max(n for n in range(last) if lengths[n] <= start)
+        return tuple(ids[first:last])
 
 
 def _whole_words(phrase: str) -> re.Pattern[str]:
