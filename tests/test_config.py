@@ -1,0 +1,107 @@
+"""The typed spine: what it refuses although the types fit, and where the YAML files are."""
+
+import dataclasses
+import math
+import typing
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from transformer.config import LEAST, SCHEMAS, TrainConfig, check, config_dir
+from transformer.error import UserError
+
+
+def config(**changed: Any) -> TrainConfig:
+    """A run's config, as far as `check` looks at it; keys with __ for dots."""
+    made = OmegaConf.create(
+        {
+            "name": "run",
+            "seed": 1,
+            "model": {"max_len": 512},
+            "training": {
+                "max_epochs": 10,
+                "max_steps": None,
+                "accumulate": 1,
+                "clip_norm": 1.0,
+                "label_smoothing": 0.1,
+                "patience": None,
+                "bleu_every_epochs": 1,
+                "checkpoint_every_steps": None,
+                "checkpoint_every_minutes": None,
+                "keep_last": 2,
+                "keep_best": 1,
+                "n_samples": 5,
+                "max_len": 256,
+            },
+            "final": {"n_shown": 10},
+        }
+    )
+    for key, value in changed.items():
+        assert OmegaConf.select(made, key.replace("__", "."), default="none") != "none"
+        OmegaConf.update(made, key.replace("__", "."), value)
+    return typing.cast(TrainConfig, made)
+
+
+def test_good_values_pass() -> None:
+    check(config())
+    check(config(training__max_steps=1, training__max_epochs=None, training__clip_norm=None, seed=0, name="a/b-c.d"))
+
+
+@pytest.mark.parametrize("key", LEAST)
+def test_a_number_below_its_bound_is_named_with_it(key: str) -> None:
+    check(config(**{key.replace(".", "__"): LEAST[key]}))
+    for bad in (LEAST[key] - 1, math.nan):
+        with pytest.raises(UserError, match=rf"^{key} is {bad}, but must be at least {LEAST[key]}$"):
+            check(config(**{key.replace(".", "__"): bad}))
+
+
+@pytest.mark.parametrize("bad", [1, 1.5])
+def test_label_smoothing_stays_below_one(bad: float) -> None:
+    with pytest.raises(UserError, match=rf"^training\.label_smoothing is {bad}, but must be below 1$"):
+        check(config(training__label_smoothing=bad))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../other", "a/../../b", "/tmp/x", "/"])
+def test_a_name_that_leaves_its_folder_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=r"^name is '.*', but must be that of a folder in saved_dir and results_dir$"):
+        check(config(name=name))
+
+
+def test_the_longest_sentence_fits_the_model_with_its_end() -> None:
+    check(config(training__max_len=511))
+    with pytest.raises(
+        UserError, match=r"^training\.max_len \(512\) and the end of sentence .* model\.max_len \(512\)$"
+    ):
+        check(config(training__max_len=512))
+
+
+def schemas() -> set[type]:
+    """All dataclasses of the spine."""
+    found: set[type] = set()
+    waiting = list(SCHEMAS.values())
+    while waiting:
+        schema = waiting.pop()
+        if schema not in found:
+            found.add(schema)
+            waiting += [hint for hint in typing.get_type_hints(schema).values() if dataclasses.is_dataclass(hint)]
+    return found
+
+
+@pytest.mark.parametrize("schema", sorted(schemas(), key=lambda schema: schema.__name__))
+def test_values_stand_in_yaml_only(schema: type) -> None:
+    for field in dataclasses.fields(schema):
+        assert field.default is dataclasses.MISSING, field.name
+        assert field.default_factory is dataclasses.MISSING, field.name
+
+
+def test_bounds_are_of_numbers_that_exist() -> None:
+    for key in LEAST:
+        hint: Any = TrainConfig
+        for name in key.split("."):
+            hint = typing.get_type_hints(hint)[name]
+        assert {int, float} & {hint, *typing.get_args(hint)}, key
+
+
+def test_the_yaml_files_are_found() -> None:
+    assert {path.stem for path in config_dir().glob("*.yaml")} == set(SCHEMAS)
