@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from transformer.data.batching import Bucket, Sorted
+from transformer.data.batching import Bucket, Sorted, divide
 from transformer.data.loader import BatchLoader
 from transformer.data.store import PairStore
 from transformer.model.layers import LayerShape
@@ -31,6 +31,8 @@ from transformer.training.trainer import Decoded, Limits, Trainer
 
 VOCAB_SIZE = 20
 ADAM = partial(torch.optim.Adam, lr=0.01, betas=(0.9, 0.98))
+# In proportion to the gradient: Adam would turn rounding into steps where a gradient is zero (a key's bias has none).
+MOMENTUM = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 CLOCK = {"seconds", "train_seconds", "tokens_per_second"}
 
 
@@ -42,6 +44,14 @@ def make_store(n_pairs: int = 60, seed: int = 0, longest: int = 7, turned: bool 
     ids = rng.integers(4, VOCAB_SIZE, int(offsets[-1]))
     tgt = np.concatenate([ids[a:b][:: -1 if turned else 1] for a, b in itertools.pairwise(offsets)])
     return PairStore((ids, offsets), (tgt, offsets), np.arange(1, n_pairs + 1), {}, n_pairs, longest)
+
+
+class Even(Bucket):
+    """An even number of batches, so that two processes share them without cutting any up."""
+
+    def plan(self, src_lengths, tgt_lengths, seed, epoch):
+        batches = super().plan(src_lengths, tgt_lengths, seed, epoch)
+        return divide(batches, len(batches) + len(batches) % 2)
 
 
 def make_model(dropout: float = 0.0, vocab_size: int = VOCAB_SIZE, position: Any = Sinusoidal) -> Transformer:
@@ -172,6 +182,8 @@ def toy() -> SimpleNamespace:
     """The functions and classes of this file."""
     return SimpleNamespace(
         vocab_size=VOCAB_SIZE,
+        MOMENTUM=MOMENTUM,
+        Even=Even,
         store=make_store,
         model=make_model,
         trainer=make_trainer,
