@@ -111,7 +111,7 @@ def write_corpus(folder: Path) -> None:
 
 
 def tiny_overrides(folder: Path) -> list[str]:
-    """A model of nine thousand parameters on the corpus in `folder`: nine updates an epoch, two epochs."""
+    """A model of nine thousand parameters on the corpus in `folder`: eight updates an epoch, two epochs."""
     files = {"train": "train", "validation": "valid", "tests.test": "test"}
     return [
         "data=files",
@@ -134,7 +134,7 @@ def tiny_overrides(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the tiny corpus; tests read it and write nothing there."""
     folder = tmp_path_factory.mktemp("corpus") / "text"
     write_corpus(folder)
@@ -142,9 +142,9 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(text: Path) -> list[str]:
+def tiny(tiny_text: Path) -> list[str]:
     """Overrides of `train` for a tiny run on the tiny corpus."""
-    return tiny_overrides(text)
+    return tiny_overrides(tiny_text)
 
 
 @pytest.fixture(scope="session")

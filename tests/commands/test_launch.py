@@ -101,14 +101,15 @@ def test_a_mistake_in_a_run_shows_before_anything_is_trained(
 
 
 def test_differing_line_counts_and_undecodable_bytes_show_before_anything_is_trained(
-    call: Any, quick: list[str], text: Path, tmp_path: Path
+    call: Any, quick: list[str], tiny_text: Path, tmp_path: Path
 ) -> None:
-    other = text / "other.src"
+    other = tiny_text / "other.src"
     latin = tmp_path / "latin"
     latin.write_bytes(b"fine\n" * 11 + b"caf\xe9\n")
     for split, key, last in (("train", "train", 60), ("valid", "validation", 12), ("test", "tests.test", 12)):
         ended = call("train", [*quick, f"data.{key}.src={other}", "final.splits=[test]"], tmp_path)
-        assert ended.sentence.startswith(f"transformer-train: {other} has 5 lines but {text}/{split}.tgt has {last}; ")
+        told = f"transformer-train: {other} has 5 lines but {tiny_text}/{split}.tgt has {last}; "
+        assert ended.sentence.startswith(told)
         ended = call("train", [*quick, f"data.{key}.src={latin}", "final.splits=[test]"], tmp_path)
         assert ended.sentence.startswith(f"transformer-train: {latin}, line 12: byte 0xe9 at position 4 is not UTF-8; ")
     assert not list(tmp_path.glob("saved/*"))

@@ -1,0 +1,330 @@
+"""From a config to objects; and checkpoints made by somebody who wants our machine to do something else."""
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from transformer import build
+from transformer.config import ModelConfig, RuntimeConfig
+from transformer.data.tokenizer.base import Pretrained
+from transformer.error import UserError
+from transformer.training.checkpoint import CONFIG, MANIFEST, MODEL, TRAINING, load_tensors
+
+RUNTIME: Any = SimpleNamespace(
+    device="cpu", threads=None, precision="fp32", fused_attention=True, chunked_loss=True, bulk_dropout=True,
+    keep_memory=False,
+)  # fmt: skip
+
+
+def runtime(**changed: Any) -> RuntimeConfig:
+    return RuntimeConfig(**{**vars(RUNTIME), **changed})
+
+
+def model_config(**changed: Any) -> ModelConfig:
+    leaf = "transformer.model"
+    values: dict[str, Any] = {
+        "d_model": 16,
+        "n_heads": 2,
+        "d_ff": 24,
+        "n_encoder_layers": 1,
+        "n_decoder_layers": 2,
+        "max_len": 40,
+        "norm": "pre",
+        "activation": "relu",
+        "tying": "three",
+        "dropout": 0.1,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "position": {"_target_": f"{leaf}.position.sinusoidal.Sinusoidal", "_partial_": True},
+        "score": {"_target_": f"{leaf}.score.ScaledDot", "_partial_": True},
+        "normalizer": {"_target_": f"{leaf}.normalizer.Soft", "_partial_": True},
+    }
+    return ModelConfig(**{**values, **changed})
+
+
+def tokenizers(joint: bool = True) -> Any:
+    return SimpleNamespace(src=SimpleNamespace(vocab_size=30), tgt=SimpleNamespace(vocab_size=50), joint=joint)
+
+
+def joint() -> Any:
+    side = SimpleNamespace(vocab_size=30)
+    return SimpleNamespace(src=side, tgt=side, joint=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"d_model": 250, "n_heads": 8}, "model: d_model (250) must be divisible by n_heads (8)"),
+        ({"d_model": 0}, "model.d_model must be at least 1, not 0"),
+        ({"n_heads": 0}, "model.n_heads must be at least 1, not 0"),
+        ({"n_encoder_layers": 0}, "model.n_encoder_layers must be at least 1, not 0"),
+        ({"n_decoder_layers": -1}, "model.n_decoder_layers must be at least 1, not -1"),
+        ({"max_len": 0}, "model.max_len must be at least 1, not 0"),
+        ({"norm": "prenorm"}, "model: norm must be pre or post, not prenorm"),
+        ({"activation": "relux"}, "model.activation must be one of relu, gelu, silu, not relux"),
+        ({"tying": "four"}, "model: tying must be one of none, two, three, not four"),
+        ({"dropout": 1.5}, "model: a dropout rate must be at least 0 and below 1, not 1.5"),
+        ({"attention_dropout": -0.1}, "model: a dropout rate must be at least 0 and below 1, not -0.1"),
+        ({"activation_dropout": 1.0}, "model: a dropout rate must be at least 0 and below 1, not 1.0"),
+        ({"position": {"_target_": "torch.optim.Adam", "_partial_": True}}, "model.position._target_ is torch.optim."),
+        ({"score": {"_target_": "transformer.model.score.Dot"}}, "model.score._partial_ must be true, not False"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_with_both_values(changed: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build.model(model_config(**changed), joint(), runtime())
+    assert str(caught.value).startswith(sentence)
+
+
+def test_three_tables_cannot_be_one_with_two_vocabularies() -> None:
+    with pytest.raises(UserError, match=r"^model\.tying is three, but .* use model\.tying=two$"):
+        build.model(model_config(), tokenizers(joint=False), runtime())
+    built = build.model(model_config(tying="two"), tokenizers(joint=False), runtime())
+    assert built.src_embedding.tokens.weight.shape == (30, 16)
+    assert built.output.weight.shape == (50, 16)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"device": "tpu"}, "runtime.device is tpu, but must be one of auto, cpu, cuda"),
+        ({"threads": 0}, "runtime.threads must be at least 1 or null, not 0"),
+    ],
+)
+def test_a_machine_that_cannot_be_is_refused(changed: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build.runtime(runtime(**changed))
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none_is_refused_and_auto_does_without() -> None:
+    with pytest.raises(UserError, match=r"torch sees no CUDA device; use runtime\.device=cpu"):
+        build.runtime(runtime(device="cuda"))
+    assert build.runtime(runtime(device="auto")).device == torch.device("cpu")
+
+
+def test_the_number_of_threads_is_set() -> None:
+    before = torch.get_num_threads()
+    try:
+        build.runtime(runtime(threads=2))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_ways_to_compute_give_the_same_model() -> None:
+    src, padding = torch.tensor([[5, 6, 7, 3, 0]]), torch.tensor([[False] * 4 + [True]])
+    memories = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        built = build.model(model_config(), joint(), runtime(fused_attention=fused)).eval()
+        memories.append(built.encode(src, padding))
+    torch.testing.assert_close(*memories)
+
+
+class Vectors:
+    """A tokenizer trainer with vectors for the given ids of the target side."""
+
+    def __init__(self, dimension: int, found: list[int]) -> None:
+        mask = torch.zeros(50, dtype=torch.bool)
+        mask[found] = True
+        self.vectors = Pretrained(torch.arange(50.0)[:, None].expand(50, dimension).clone(), mask)
+
+    def pretrained(self, pair: Any) -> tuple[None, Pretrained]:
+        return None, self.vectors
+
+
+def test_pretrained_vectors_are_what_an_embedding_gives() -> None:
+    built = build.model(model_config(tying="two"), tokenizers(joint=False), runtime())
+    before = built.tgt_embedding.tokens.weight.detach().clone()
+    build.load_pretrained(built, tokenizers(joint=False), Vectors(16, [4, 9]))  # type: ignore[arg-type]
+    after = built.tgt_embedding.tokens.weight.detach()
+    # What is read from the table is multiplied by the root of d_model.
+    torch.testing.assert_close(after[[4, 9]] * 4.0, torch.tensor([[4.0] * 16, [9.0] * 16]))
+    others = [i for i in range(50) if i not in (4, 9)]
+    assert torch.equal(after[others], before[others])
+
+
+def test_pretrained_vectors_of_another_width_are_refused_with_both_widths() -> None:
+    built = build.model(model_config(tying="two"), tokenizers(joint=False), runtime())
+    with pytest.raises(UserError, match=r"the pretrained target vectors have 20 dimensions, model\.d_model is 16"):
+        build.load_pretrained(built, tokenizers(joint=False), Vectors(20, [4]))  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_is_loaded_whole(run: Any) -> None:
+    loaded = build.load(run.best, runtime(), torch.device("cpu"))
+    assert not loaded.model.training
+    assert loaded.tokenizers.joint
+    assert loaded.tokenizers.src.vocab_size == 290
+    assert loaded.config.model.d_model == 16
+    assert loaded.manifest["step"] == 16
+    weights = load_tensors(run.best / MODEL)
+    assert all(torch.equal(value, weights[name]) for name, value in loaded.model.state_dict().items())
+
+
+def reseal(folder: Path) -> None:
+    """Makes the manifest agree with the files, as a forger would."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST]
+    manifest["files"] = {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    inner = folder / "tokenizer" / "tokenizers.json"
+    told = json.loads(inner.read_text())
+    told["sha256"] = {name: hashlib.sha256((inner.parent / name).read_bytes()).hexdigest() for name in told["sha256"]}
+    inner.write_text(json.dumps(told))
+    manifest["files"]["tokenizer/tokenizers.json"] = hashlib.sha256(inner.read_bytes()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+class Evil:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (self.folder,)
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        build.load(folder, runtime(), torch.device("cpu"))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def forged_config(folder: Path, change: Callable[[Any], None]) -> None:
+    config: Any = OmegaConf.load(folder / CONFIG)
+    change(config)
+    OmegaConf.save(config, folder / CONFIG)
+    reseal(folder)
+
+
+@pytest.mark.parametrize("place", ["position", "score", "normalizer"])
+def test_a_target_in_a_checkpoint_s_config_runs_nothing(place: str, copied_run: Any, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    evil = {"_target_": "os.mkdir", "_args_": [str(trace)]}
+    hidden = "\\${oc.create:{_target_: os.mkdir, _args_: ['" + str(trace) + "']}}"
+    folder = copied_run.best.resolve()
+    original = (folder / CONFIG).read_text()
+    for leaf in (evil, {"_target_": hidden}, {"_target_": "torch.load", "_args_": ["x"]}):
+        (folder / CONFIG).write_text(original)
+        forged_config(folder, lambda config, leaf=leaf: config.model.update({place: leaf}))  # type: ignore[misc]
+        assert refusal(folder).startswith(f"model.{place}._target_ is ")
+    (folder / CONFIG).write_text(original)
+    forged_config(folder, lambda config: config.model[place].update({"inner": evil}))
+    assert refusal(folder).startswith(f"model.{place} has no argument 'inner'")
+    assert not trace.exists()
+
+
+def test_a_target_in_the_corpus_of_a_checkpoint_runs_nothing(copied_run: Any, call: Any, calm: Any) -> None:
+    trace = copied_run.folder / "trace"
+    evil = {"_target_": "os.mkdir", "_args_": [str(trace)]}
+    folder = copied_run.best.resolve()
+    for change in (
+        lambda config: config.update({"data": evil}),
+        lambda config: config.data.train.update({"src": evil}),
+        lambda config: config.data.tests.test.update({"src": [evil]}),
+        lambda config: config.data.update({"src_language": evil}),
+    ):
+        original = (folder / CONFIG).read_text()
+        forged_config(folder, change)
+        ended = call("evaluate", [f"checkpoint={folder}", *calm], copied_run.folder)
+        assert ended.sentence.startswith("transformer-evaluate: data")
+        assert not trace.exists()
+        (folder / CONFIG).write_text(original)
+        reseal(folder)
+    assert call("evaluate", [f"checkpoint={folder}", "n_bootstrap=0", *calm], copied_run.folder).code == 0
+
+
+def test_yaml_that_would_build_python_objects_is_refused(copied_run: Any, tmp_path: Path) -> None:
+    folder, trace = copied_run.best.resolve(), tmp_path / "trace"
+    (folder / CONFIG).write_text(f"seed: !!python/object/apply:os.mkdir ['{trace}']\n")
+    reseal(folder)
+    assert refusal(folder).startswith(f"{folder / CONFIG} is no training config (could not determine a constructor")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("text", ["- a\n", "a: [", "name: [1]\n", "unknown: 1\n", "seed: x\n", "\x00"])
+def test_a_config_that_is_none_is_refused(text: str, copied_run: Any) -> None:
+    folder = copied_run.best.resolve()
+    (folder / CONFIG).write_text(text)
+    reseal(folder)
+    assert refusal(folder).startswith(f"{folder / CONFIG} is no training config (")
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch", "inside"])
+@pytest.mark.parametrize("name", [MODEL, TRAINING])
+def test_a_pickle_in_the_place_of_tensors_runs_nothing(
+    name: str, how: str, copied_run: Any, call: Any, tmp_path: Path
+) -> None:
+    folder, trace = (copied_run.folder / "saved" / "run" / "last").resolve(), tmp_path / "trace"
+    evil = Evil(trace)
+    if how == "pickle":
+        (folder / name).write_bytes(pickle.dumps(evil))
+    else:
+        torch.save(evil if how == "torch" else {**load_tensors(folder / name), "extra": evil}, folder / name)
+    reseal(folder)
+    if name == MODEL:
+        assert refusal(folder).startswith(f"{folder / MODEL} is no file of tensors that can be read safely (")
+    more = ["resume=true", "training.max_epochs=3", "monitor=none", "final.splits=[]"]
+    ended = call("train", [*copied_run.overrides, *more], copied_run.folder)
+    assert ended.sentence.startswith(f"transformer-train: saved/run/{folder.name}/{name} is no file of tensors that ")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kind", ["os", "../../evil", "transformer.build", "sys;x", "base", "", 3, None, ["word"]])
+def test_a_tokenizer_of_a_made_up_kind_is_refused(kind: object, copied_run: Any) -> None:
+    folder = copied_run.best.resolve()
+    inner = folder / "tokenizer" / "tokenizers.json"
+    inner.write_text(json.dumps({**json.loads(inner.read_text()), "kinds": {"src": kind}}))
+    reseal(folder)
+    assert refusal(folder) == f"there is no tokenizer of kind {kind!r} in this version"
+
+
+def test_a_tokenizer_file_that_is_another_thing_is_refused(copied_run: Any, tmp_path: Path) -> None:
+    folder, trace = copied_run.best.resolve(), tmp_path / "trace"
+    (folder / "tokenizer" / "src.model").write_bytes(pickle.dumps(Evil(trace)))
+    reseal(folder)
+    assert refusal(folder).startswith(f"{folder / 'tokenizer'} is damaged (")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weights: weights.pop("output.weight"),
+        lambda weights: weights.update({"new": torch.ones(1)}),
+        lambda weights: weights.update({"output.weight": torch.ones(2, 2)}),
+        lambda weights: weights.update({"output.weight": "text"}),
+        lambda weights: weights.update({3: torch.ones(1)}),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(change: Callable[[dict[Any, Any]], None], copied_run: Any) -> None:
+    folder = copied_run.best.resolve()
+    weights: dict[Any, Any] = load_tensors(folder / MODEL)
+    change(weights)
+    torch.save(weights, folder / MODEL)
+    reseal(folder)
+    assert refusal(folder).startswith(f"{folder / MODEL} does not fit the config beside it (")
+
+
+@pytest.mark.parametrize("name", [MODEL, CONFIG, "tokenizer/src.model", "tokenizer/tokenizers.json"])
+def test_a_changed_byte_or_a_missing_file_is_named(name: str, copied_run: Any) -> None:
+    folder = copied_run.best.resolve()
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert refusal(folder).startswith(f"checkpoint {folder} is damaged: {name} has SHA-256 ")
+    (folder / name).unlink()
+    assert refusal(folder) == f"checkpoint {folder} is incomplete: {name} is missing; use another checkpoint of the run"
