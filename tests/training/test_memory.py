@@ -22,6 +22,22 @@ def test_it_tells_whether_both_settings_were_taken(monkeypatch, answers, expecte
     assert memory.keep_memory() is expected
 
 
+def test_an_older_glibc_takes_32_mebibytes(monkeypatch):
+    taken = {}
+
+    class Library:
+        @staticmethod
+        def mallopt(parameter, value):
+            if parameter == -3 and value > 1 << 25:
+                return 0
+            taken[parameter] = value
+            return 1
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: Library)
+    assert memory.keep_memory() is True
+    assert taken == {-3: 1 << 25, -1: (1 << 31) - 1}
+
+
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     assert memory.keep_memory() is False

@@ -18,5 +18,6 @@ def keep_memory() -> bool:
     library = ctypes.CDLL(name) if name else None
     if library is None or not hasattr(library, "mallopt"):
         return False
-    most = (1 << 31) - 1
-    return bool(library.mallopt(_M_MMAP_THRESHOLD, 1 << 30)) and bool(library.mallopt(_M_TRIM_THRESHOLD, most))
+    # 32 MiB is the most that older versions take.
+    took = any(library.mallopt(_M_MMAP_THRESHOLD, most) for most in (1 << 30, 1 << 25))
+    return took and bool(library.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1))
