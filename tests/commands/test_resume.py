@@ -1,0 +1,66 @@
+"""What may change between a run and its resumption."""
+
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from transformer.commands.resume import MAY_CHANGE, changes, plain, refuse_changes
+from transformer.error import UserError
+
+BEFORE: dict[str, Any] = {
+    "seed": 1,
+    "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.1, "betas": [0.9, 0.98]},
+    "training": {"max_epochs": 3, "accumulate": 1},
+    "decoding": {"beam_size": 5},
+    "decoding_other": 1,
+    "data": {"root": "a", "src_language": "en"},
+}
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    return plain(OmegaConf.merge(BEFORE, values))  # type: ignore[arg-type]
+
+
+def test_the_same_config_has_no_changes() -> None:
+    assert changes(BEFORE, changed()) == {}
+    refuse_changes(OmegaConf.create(BEFORE), OmegaConf.create(BEFORE))  # type: ignore[arg-type]
+
+
+def test_a_change_is_told_with_both_values() -> None:
+    assert changes(BEFORE, changed(seed=2)) == {"seed": (1, 2)}
+    assert changes(BEFORE, changed(optimizer={"betas": [0.9, 0.99]})) == {"optimizer.betas": ([0.9, 0.98], [0.9, 0.99])}
+
+
+def test_a_key_that_came_or_went_is_a_change() -> None:
+    assert changes(BEFORE, changed(optimizer={"eps": 1})) == {"optimizer.eps": (None, 1)}
+    assert changes(changed(optimizer={"eps": 1}), BEFORE) == {"optimizer.eps": (1, None)}
+
+
+def test_what_does_not_decide_the_weights_may_change_with_all_below_it() -> None:
+    now = changed(training={"max_epochs": 9}, data={"root": "b"}, decoding={"beam_size": 1, "new": 2})
+    assert changes(BEFORE, now) == {}
+
+
+def test_a_name_that_only_begins_like_one_that_may_change_may_not() -> None:
+    assert changes(BEFORE, changed(decoding_other=2)) == {"decoding_other": (1, 2)}
+
+
+def test_all_changes_are_in_the_refusal() -> None:
+    now = OmegaConf.create(changed(seed=2, optimizer={"lr": 0.5}, training={"max_epochs": 9}))
+    with pytest.raises(UserError) as caught:
+        refuse_changes(OmegaConf.create(BEFORE), now)  # type: ignore[arg-type]
+    told = "seed was 1 and is now 2, optimizer.lr was 0.1 and is now 0.5"
+    assert str(caught.value) == (
+        f"this run cannot be resumed with another config: {told}; change it back, or use another name"
+    )
+
+
+def test_interpolations_are_resolved() -> None:
+    assert plain(OmegaConf.create({"a": 1, "b": "${a}"})) == {"a": 1, "b": 1}  # type: ignore[arg-type]
+
+
+def test_what_may_change_exists(run: Any) -> None:
+    config = OmegaConf.load(run.folder / "results" / "run" / "config.yaml")
+    absent = [key for key in MAY_CHANGE if OmegaConf.select(config, key, default="absent") == "absent"]
+    assert absent == ["data.root"]  # this run's corpus is given by files

@@ -1,0 +1,333 @@
+"""Training from the command line to the end: what lies on disk agrees; stopped and resumed is never stopped."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from transformer.training.checkpoint import load_tensors, verify
+
+TIMES = ("seconds", "train_seconds", "tokens_per_second")
+
+
+def epochs(folder: Path, name: str = "run") -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without what the clock decides."""
+    lines = (folder / "results" / name / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+
+
+def weights(folder: Path, name: str = "run", which: str = "last") -> dict[str, torch.Tensor]:
+    return load_tensors(folder / "saved" / name / which / "model.pt")
+
+
+def assert_same_run(one: Path, other: Path, name: str = "run") -> None:
+    """Bit by bit the same weights in the end, and the same figures on the way."""
+    assert epochs(one, name) == epochs(other, name)
+    for which in ("last", "best"):
+        expected, got = weights(one, name, which), weights(other, name, which)
+        assert expected.keys() == got.keys()
+        assert all(torch.equal(expected[key], got[key]) for key in expected)
+
+
+# One run, all its files.
+
+
+def test_it_says_what_it_does(run: Any) -> None:
+    assert run.ended.err == ""
+    lines = run.ended.out.splitlines()
+    assert lines[:3] == [
+        "train: 60 of 60 pairs used, left out: none",
+        "validation: 12 of 12 pairs used, left out: none",
+        "vocabulary: 290 joint",
+    ]
+    assert "model: 9,216 parameters" in lines
+    assert run.ended.out.count("\nreference ") == 2
+    assert lines[-1] == "now: echo '...' | transformer-translate checkpoint=saved/run/best"
+
+
+def test_each_checkpoint_is_whole_and_the_links_point_to_them(run: Any) -> None:
+    saved = run.folder / "saved" / "run"
+    assert sorted(path.name for path in saved.iterdir()) == ["best", "last", "step_000000008", "step_000000016"]
+    for path in saved.iterdir():
+        assert {file.name for file in path.iterdir()} == {
+            "config.yaml",
+            "manifest.json",
+            "model.pt",
+            "tokenizer",
+            "training.pt",
+        }
+        verify(path)
+    assert (saved / "last").resolve().name == "step_000000016"
+    best = min(epochs(run.folder), key=lambda epoch: epoch["valid_loss"])
+    assert verify(saved / "best")["step"] == best["step"]
+    assert verify(saved / "best")["monitored"] == best["valid_loss"]
+
+
+def test_all_records_of_a_run_agree(run: Any) -> None:
+    results = run.folder / "results" / "run"
+    told = epochs(run.folder)
+    assert [(epoch["epoch"], epoch["step"]) for epoch in told] == [(1, 8), (2, 16)]
+    for name in ("train_loss", "valid_loss", "bleu"):
+        assert [float(line) for line in (results / f"{name}.txt").read_text().splitlines()] == [e[name] for e in told]
+    events = EventAccumulator(str(results)).Reload()
+    for tag, name in (("valid/loss", "valid_loss"), ("valid/bleu", "bleu"), ("valid/accuracy", "valid_accuracy")):
+        points = {event.step: event.value for event in events.Scalars(tag)}
+        assert points == pytest.approx({epoch["step"]: epoch[name] for epoch in told})
+    assert (results / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "<html" in (results / "report.html").read_text()
+
+
+def test_the_config_with_the_results_is_the_one_in_the_checkpoints(run: Any) -> None:
+    text = (run.folder / "results" / "run" / "config.yaml").read_text()
+    assert text == (run.best / "config.yaml").read_text()
+    config = OmegaConf.create(text)
+    assert config.model.d_model == 16
+    assert config.validation_metric.lowercase is False
+    assert "${" not in text
+
+
+def test_the_best_checkpoint_is_evaluated(run: Any) -> None:
+    folder = run.folder / "results" / "run" / "evaluation"
+    assert sorted(path.name for path in folder.iterdir()) == ["test.hyp.txt", "test.json"]
+    assert (folder / "test.hyp.txt").read_text().count("\n") == 12
+    content = json.loads((folder / "test.json").read_text())
+    assert content["checkpoint"] == "saved/run/best"
+    assert content["step"] == verify(run.best)["step"]
+    assert content["decoding"]["beam_size"] == 5
+    (row,) = content["results"]
+    assert (row["split"], row["n_sentences"]) == ("test", 12)
+    assert list(row["scores"]) == ["BLEU", "BLEU-lc", "chrF2"]
+    assert row["scores"]["chrF2"]["low"] < row["scores"]["chrF2"]["value"] < row["scores"]["chrF2"]["high"]
+
+
+# Refusing, overwriting, resuming.
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_is_there_is_neither_continued_nor_replaced_unasked(copied_run: Any, call: Any) -> None:
+    before = snapshot(copied_run.folder)
+    assert call("train", copied_run.overrides, copied_run.folder).sentence == (
+        "transformer-train: saved/run exists; use resume=true to go on, overwrite=true to start anew, or another name"
+    )
+    assert snapshot(copied_run.folder) == before
+
+
+@pytest.mark.parametrize("mistake", ["data.train.src=nofile", "decoding.beam_size=0", "model.d_model=15", "name="])
+def test_overwriting_costs_nothing_when_the_new_run_cannot_start(mistake: str, copied_run: Any, call: Any) -> None:
+    before = snapshot(copied_run.folder / "saved") | snapshot(copied_run.folder / "results")
+    arguments = [*copied_run.overrides, "overwrite=true", mistake]
+    assert "\n" not in call("train", arguments, copied_run.folder).sentence
+    assert snapshot(copied_run.folder / "saved") | snapshot(copied_run.folder / "results") == before
+
+
+def test_overwriting_leaves_nothing_of_the_run_before(copied_run: Any, call: Any) -> None:
+    (copied_run.folder / "saved" / "other").mkdir()
+    more = ["overwrite=true", "monitor=none", "final.splits=[]", "training.max_steps=3"]
+    ended = call("train", [*copied_run.overrides, *more], copied_run.folder)
+    assert ended.code == 0
+    saved, results = copied_run.folder / "saved", copied_run.folder / "results" / "run"
+    assert sorted(path.name for path in (saved / "run").iterdir()) == ["best", "last", "step_000000003"]
+    assert not (results / "curves.png").exists()
+    assert [epoch["step"] for epoch in epochs(copied_run.folder)] == [3]
+    assert (saved / "other").is_dir()
+
+
+def test_resuming_a_run_that_has_ended_changes_nothing(copied_run: Any, call: Any) -> None:
+    saved = snapshot(copied_run.folder / "saved")
+    told = epochs(copied_run.folder)
+    ended = call("train", [*copied_run.overrides, "resume=true"], copied_run.folder)
+    assert ended.code == 0
+    assert "resumed from saved/run/step_000000016, step 16" in ended.out
+    assert snapshot(copied_run.folder / "saved") == saved
+    assert epochs(copied_run.folder) == told
+
+
+def test_resuming_what_never_began_begins(call: Any, quick: list[str], tmp_path: Path) -> None:
+    ended = call("train", [*quick, "resume=true", "training.max_epochs=1"], tmp_path)
+    assert ended.code == 0
+    assert [epoch["step"] for epoch in epochs(tmp_path)] == [8]
+
+
+def test_resuming_with_another_rate_is_refused_with_both(copied_run: Any, call: Any) -> None:
+    before = snapshot(copied_run.folder)
+    ended = call("train", [*copied_run.overrides, "resume=true", "optimizer.lr=0.5"], copied_run.folder)
+    assert ended.sentence == (
+        "transformer-train: this run cannot be resumed with another config: "
+        "optimizer.lr was 0.003 and is now 0.5; change it back, or use another name"
+    )
+    assert snapshot(copied_run.folder) == before
+
+
+def test_a_run_of_two_epochs_and_then_a_third_is_one_of_three(
+    copied_run: Any, call: Any, tmp_path: Path, quick: list[str]
+) -> None:
+    ended = call("train", [*copied_run.overrides, "resume=true", "training.max_epochs=3"], copied_run.folder)
+    assert ended.code == 0
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert call("train", [*quick, "training.max_epochs=3"], whole).code == 0
+    assert_same_run(copied_run.folder, whole)
+    assert (copied_run.folder / "results" / "run" / "curves.png").exists()
+    events = EventAccumulator(str(copied_run.folder / "results" / "run")).Reload()
+    assert [event.step for event in events.Scalars("valid/loss")][-1] == 24
+
+
+def test_a_damaged_checkpoint_is_stepped_over(copied_run: Any, call: Any, tmp_path: Path) -> None:
+    path = copied_run.folder / "saved" / "run" / "step_000000016" / "training.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+    ended = call("train", [*copied_run.overrides, "resume=true"], copied_run.folder)
+    assert ended.code == 0
+    assert "checkpoint saved/run/step_000000016 is damaged: training.pt has SHA-256" in ended.out
+    assert "resumed from saved/run/step_000000008, step 8" in ended.out
+    assert [epoch["step"] for epoch in epochs(copied_run.folder)] == [8, 16]
+
+
+def test_a_run_without_an_intact_checkpoint_is_not_begun_anew_unasked(copied_run: Any, call: Any) -> None:
+    for path in copied_run.folder.glob("saved/run/step_*/model.pt"):
+        path.write_bytes(b"")
+    ended = call("train", [*copied_run.overrides, "resume=true"], copied_run.folder)
+    assert ended.sentence == (
+        "transformer-train: saved/run holds no checkpoint that is intact; "
+        "use overwrite=true to start anew, or another name"
+    )
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(
+    run: Any, call: Any, quick: list[str], tmp_path: Path
+) -> None:
+    assert call("train", quick, tmp_path).code == 0
+    assert_same_run(run.folder, tmp_path)
+    assert call("train", [*quick, "name=other", "seed=2"], tmp_path).code == 0
+    assert not torch.equal(weights(tmp_path)["output.weight"], weights(tmp_path, "other")["output.weight"])
+
+
+# Every choice trains.
+
+CHOICES = [
+    "schedule=constant model/position=learned tokenizer=word model.tying=two",
+    "schedule=cosine schedule.total_steps=9 model/position=relative model.norm=post optimizer=adamw",
+    "schedule=inverse_sqrt model/position=rotary tokenizer=word tokenizer.joint=true model.d_model=32",
+    "schedule=noam model/position=alibi tokenizer.joint=false model.tying=none tokenizer.vocab_size=280",
+    "schedule=wsd schedule.total_steps=9 schedule.decay_steps=5 tokenizer.algorithm=unigram tokenizer.sampling=0.1",
+    "schedule=plateau schedule.monitor=bleu training.monitor=bleu batching=pool training.accumulate=2",
+    "runtime.fused_attention=false runtime.bulk_dropout=false runtime.chunked_loss=false model/score=additive",
+    "runtime.precision=bf16 training.bleu_every_epochs=0 model/normalizer=hard training.clip_norm=null",
+    "tokenizer.lowercase=true decoding@validation_decoding=beam training.max_epochs=null training.max_steps=8",
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_trains(choice: str, call: Any, quick: list[str], tmp_path: Path) -> None:
+    kept = [o for o in quick if not ("tokenizer=word" in choice and o.startswith("tokenizer."))]
+    ended = call("train", [*kept, "training.max_epochs=1", *choice.split()], tmp_path)
+    assert ended.code == 0, ended.err
+    (told,) = epochs(tmp_path)
+    batches = int(re.findall(r"batches: (\d+) an epoch", ended.out)[0])
+    assert told["step"] == (-(-batches // 2) if "accumulate" in choice else batches)
+    assert 0 < told["valid_loss"] < 8
+    assert 0 < told["learning_rate"] <= 3e-3
+    assert (told["bleu"] is None) == ("bleu_every_epochs=0" in choice)
+
+
+def test_pairs_left_out_are_counted_and_told(call: Any, quick: list[str], tmp_path: Path, tiny_text: Path) -> None:
+    for side in ("src", "tgt"):
+        lines = (tiny_text / f"train.{side}").read_text().splitlines()
+        lines[3] = "" if side == "src" else lines[3]
+        lines[7] = "house " * 50
+        (tmp_path / side).write_text("".join(f"{line}\n" for line in lines))
+    files = [f"data.train.{side}={tmp_path / side}" for side in ("src", "tgt")]
+    ended = call("train", [*quick, *files, "training.max_steps=1", "training.max_len=30"], tmp_path)
+    assert ended.code == 0
+    assert "train: 58 of 60 pairs used, left out: 1 empty side, 1 over max_len\n" in ended.out
+
+
+# Real processes.
+
+LONG = ["training.max_epochs=8", "training.checkpoint_every_steps=3", "batching.max_tokens=100"]
+
+
+def start(arguments: Sequence[str], folder: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "transformer.commands.train", *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def interrupt(arguments: Sequence[str], folder: Path, step: int, number: int) -> tuple[int, str]:
+    """Starts a run, sends it a signal once it has a checkpoint of `step` or later; returns exit code and output."""
+    with start(arguments, folder) as process:
+        deadline = time.monotonic() + 120
+        while not any(int(path.name[5:]) >= step for path in folder.glob("saved/run/step_*")):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, "no checkpoint"
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 0.1))
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=100)
+        return process.returncode, out
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(quick: list[str], call: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of LONG that was never stopped."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    assert call("train", [*quick, *LONG], folder).code == 0
+    return folder
+
+
+def test_a_run_that_is_killed_and_resumed_is_as_if_never_stopped(
+    uninterrupted: Path, call: Any, quick: list[str], tmp_path: Path
+) -> None:
+    last = epochs(uninterrupted)[-1]["step"]
+    arguments = [*quick, *LONG]
+    for step in (random.randint(3, last // 3), random.randint(last // 2, last - last // 4)):
+        code, out = interrupt(arguments, tmp_path, step, signal.SIGKILL)
+        assert code == -signal.SIGKILL, out
+        assert not (tmp_path / "saved" / "run" / f"step_{last:09d}").exists()
+        arguments = [*quick, *LONG, "resume=true"]
+    ended = call("train", arguments, tmp_path)
+    assert ended.code == 0, ended.err
+    assert "resumed from saved/run/step_" in ended.out
+    assert [epoch["epoch"] for epoch in epochs(tmp_path)] == list(range(1, 9))
+    assert_same_run(tmp_path, uninterrupted)
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_never_stopped(
+    uninterrupted: Path, call: Any, quick: list[str], tmp_path: Path
+) -> None:
+    code, out = interrupt([*quick, *LONG], tmp_path, 10, signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM; a checkpoint is saved, go on with resume=true" in out
+    step = verify(tmp_path / "saved" / "run" / "last")["step"]
+    assert not (tmp_path / "saved" / "run" / ".lock").exists()
+    ended = call("train", [*quick, *LONG, "resume=true"], tmp_path)
+    assert f"resumed from saved/run/step_{step:09d}, step {step}\n" in ended.out
+    assert_same_run(tmp_path, uninterrupted)
+
+
+def test_two_processes_train_together(run: Any, quick: list[str], tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "transformer.commands.train", *quick, "training.max_epochs=1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("vocabulary: ") == 1
+    (told,), alone = epochs(tmp_path), epochs(run.folder)[0]
+    assert list(told) == list(alone)
+    assert told["step"] == 4
+    assert told["n_tgt_tokens"] == alone["n_tgt_tokens"]
+    assert 0 < told["valid_loss"] < 8
+    assert {path.name for path in (tmp_path / "saved" / "run").iterdir()} == {"best", "last", "step_000000004"}
