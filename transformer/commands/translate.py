@@ -50,7 +50,8 @@ def _check_files(source: str | None, target: str | None) -> None:
 def _output(path: str | None) -> Iterator[TextIO]:
     if path is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")  # as a file, whatever the terminal's locale
+            # As into a file, whatever the terminal's locale.
+            sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")
         yield sys.stdout
         return
     try:
