@@ -48,6 +48,7 @@ from transformer.training.optimizer import parameter_groups
 from transformer.training.precision import Precision
 from transformer.training.schedule import Schedule
 from transformer.training.trainer import Decoded, Limits, Trainer
+from transformer.training.update import out_of_memory
 
 T = TypeVar("T")
 DEVICES = ("auto", "cpu", "cuda")
@@ -65,8 +66,9 @@ def instantiate(leaf: Mapping[str, Any], where: str, family: type[T], partial: b
     Raises:
         UserError: what `check` raises, or the constructor's own complaint.
     """
-    config = leaf if isinstance(leaf, DictConfig) else OmegaConf.create(dict(leaf))
-    plain = OmegaConf.to_container(config, resolve=True)
+    if isinstance(leaf, Mapping) and not isinstance(leaf, DictConfig):
+        leaf = OmegaConf.create(dict(leaf))
+    plain = OmegaConf.to_container(leaf, resolve=True) if isinstance(leaf, DictConfig) else leaf
     check(cast(Mapping[str, Any], plain), where, family, partial)
     try:
         return cast(T, hydra.utils.instantiate(plain, _convert_="all"))
@@ -79,11 +81,16 @@ def instantiate(leaf: Mapping[str, Any], where: str, family: type[T], partial: b
 
 @contextmanager
 def explained(where: str) -> Iterator[None]:
-    """Turns a constructor's ValueError into a UserError that names the part of the config."""
+    """Turns a constructor's ValueError, or its want of memory, into a UserError that names the part of the config."""
     try:
         yield
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        if not (out_of_memory(error) or isinstance(error, OverflowError) or "overflow" in str(error).lower()):
+            raise
+        told = str(error).partition("\n")[0] or "memory ran out"
+        raise UserError(f"{where}: too large for this machine ({told}); choose smaller sizes") from error
 
 
 def runtime(config: RuntimeConfig) -> World:
@@ -217,6 +224,7 @@ def loader(config: TrainConfig, world: World, source: Data) -> tuple[BatchLoader
     """This process's batches for training (shuffled, sampled) and for validation (in order, as they are)."""
     batching = instantiate(config.batching, "batching", Batching)  # type: ignore[type-abstract]
     train = BatchLoader(source.train, batching, config.seed, world.rank, world.size, source.tokenizers)
+    train.set_epoch(1)  # so that what is told beforehand is true of the first epoch
     in_order = Sorted(batching.max_tokens)
     return train, BatchLoader(source.validation, in_order, config.seed, world.rank, world.size, None)
 
@@ -339,12 +347,39 @@ def checkpoint_config(folder: Path) -> TrainConfig:
     """The config of the run that wrote a checkpoint.
 
     Raises:
-        UserError: it does not fit the schema.
+        UserError: it does not fit the schema, or refers to something outside itself: what is written is resolved.
     """
+    path = folder / CONFIG
     try:
-        return cast(TrainConfig, OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(folder / CONFIG)))
+        config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(path))
+        text = OmegaConf.to_yaml(config)
     except Exception as error:  # the YAML reader's errors have no base in common with the others
-        raise UserError(f"{folder / CONFIG} is no training config ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path} is no training config ({str(error).splitlines()[0]})") from error
+    if "${" in text:
+        raise UserError(f"{path} is no training config of ours: it holds an interpolation, ${{...}}")
+    return cast(TrainConfig, config)
+
+
+def _restored(folder: Path, config: TrainConfig, tokenizers: TokenizerPair, run: RuntimeConfig) -> Transformer:
+    """The model with its weights.
+
+    Shapes are compared with those of the weights before the model takes memory or time, whatever the config says.
+    """
+    if missing := [key for key in OmegaConf.missing_keys(config) if key.partition(".")[0] == "model"]:
+        raise UserError(f"{folder / CONFIG} is no training config (it lacks {', '.join(sorted(missing))})")
+    weights = load_tensors(folder / MODEL)
+    n_layers = config.model.n_encoder_layers + config.model.n_decoder_layers
+    try:
+        if n_layers > len(weights):
+            raise RuntimeError(f"{n_layers} layers, {len(weights)} tensors")
+        with torch.device("meta"):
+            model(config.model, tokenizers, run).load_state_dict(weights, assign=True)
+        built = model(config.model, tokenizers, run)
+        built.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        told = str(error).splitlines()[-1].strip()  # torch's first line says nothing
+        raise UserError(f"{folder / MODEL} does not fit the config beside it ({told})") from error
+    return built
 
 
 def load(folder: str | Path, run: RuntimeConfig, device: torch.device) -> Loaded:
@@ -357,10 +392,5 @@ def load(folder: str | Path, run: RuntimeConfig, device: torch.device) -> Loaded
     manifest = verify(path)
     config = checkpoint_config(path)
     tokenizers = TokenizerPair.load(path / TOKENIZER)
-    built = model(config.model, tokenizers, run)
-    try:
-        built.load_state_dict(load_tensors(path / MODEL))
-    except (RuntimeError, TypeError, AttributeError) as error:
-        told = str(error).splitlines()[-1].strip()  # torch's first line says nothing
-        raise UserError(f"{path / MODEL} does not fit the config beside it ({told})") from error
+    built = _restored(path, config, tokenizers, run)
     return Loaded(path, config, tokenizers, built.to(device).eval(), manifest)
