@@ -1,0 +1,190 @@
+"""Evaluating a checkpoint: the scores are those of sacreBLEU's own command on the written hypotheses."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transformer import build
+from transformer.commands.evaluate import show, write
+from transformer.data.corpus import Pair
+from transformer.decoding.translator import Translation
+from transformer.evaluation.metrics import Score
+from transformer.evaluation.report import Row
+
+
+def evaluate(call: Any, run: Any, calm: list[str], folder: Path, *more: str) -> Any:
+    arguments = [f"checkpoint={run.best}", f"output_dir={folder / 'out'}", "n_bootstrap=0", *calm, *more]
+    return call("evaluate", arguments, folder)
+
+
+def content(folder: Path, name: str) -> Any:
+    return json.loads((folder / "out" / f"{name}.json").read_text())
+
+
+def sacrebleu(hypotheses: Path, reference: Path, *more: str) -> float:
+    command = [sys.executable, "-m", "sacrebleu", str(reference), "-i", str(hypotheses), "-b", "-w", "10", *more]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+class Echo:
+    """A translator that gives back what it is given."""
+
+    def translate(self, lines: Iterable[str]) -> Iterator[list[Translation]]:
+        return ([Translation(line, [], 0.0, 0.0)] for line in lines)
+
+
+def test_the_scores_are_those_of_the_sacrebleu_command(
+    run: Any, call: Any, calm: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, reference = tmp_path / "some.src", tmp_path / "some.ref"
+    source.write_text("the red cat sees a dog.\nA Big house, and green trees\n\nthe dog likes trees, ł and Ü too\n")
+    reference.write_text("the red cat sees the dog.\nA big house, and green trees\n.\nthe dog likes trees, ł and Ü\n")
+    monkeypatch.setattr(build, "translator", lambda *_: Echo())
+    assert evaluate(call, run, calm, tmp_path, f"src={source}", f"ref={reference}").code == 0
+    hypotheses = tmp_path / "out" / "some.src.hyp.txt"
+    assert hypotheses.read_text() == source.read_text()
+    scores = content(tmp_path, "some.src")["results"][0]["scores"]
+    for name, flags in (("BLEU", []), ("BLEU-lc", ["-lc"]), ("chrF2", ["-m", "chrf"])):
+        assert scores[name]["value"] == pytest.approx(sacrebleu(hypotheses, reference, *flags), abs=1e-9)
+        assert 10 < scores[name]["value"] < 99
+    assert scores["BLEU"]["value"] < scores["BLEU-lc"]["value"]
+
+
+def test_every_line_of_the_source_has_its_hypothesis(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
+    source, reference = tmp_path / "s", tmp_path / "r"
+    source.write_bytes("the dog\n\n  \nred\u2028cat\u0085 blue\x0bgreen\r\n\nhouse".encode())
+    reference.write_bytes(b"x\n" * 6)
+    assert evaluate(call, run, calm, tmp_path, f"src={source}", f"ref={reference}").code == 0
+    written = (tmp_path / "out" / "s.hyp.txt").read_bytes()
+    lines = written.split(b"\n")
+    assert len(lines) == 7
+    assert lines[-1] == b""
+    assert [bool(line) for line in lines[:6]] == [True, False, False, True, False, True]
+    assert content(tmp_path, "s")["results"][0]["n_sentences"] == 6
+
+
+def test_a_split_is_decoded_as_at_the_end_of_training(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
+    ended = evaluate(call, run, calm, tmp_path, "translation.max_len_ratio=1", "n_bootstrap=1000")
+    assert ended.code == 0, ended.err
+    before = run.folder / "results" / "run" / "evaluation"
+    assert (tmp_path / "out" / "test.hyp.txt").read_bytes() == (before / "test.hyp.txt").read_bytes()
+    now, then = content(tmp_path, "test"), json.loads((before / "test.json").read_text())
+    assert now["results"][0]["scores"] == then["results"][0]["scores"]
+    assert now["checkpoint"] == str(run.best)
+    assert (now["step"], now["decoding"]) == (then["step"], then["decoding"])
+    assert f"written: {tmp_path}/out/test.json and test.hyp.txt beside it" in ended.out
+
+
+def test_splits_and_metrics_by_name(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
+    more = ["split=validation", "metrics=all", "decoding=greedy", "n_shown=3"]
+    ended = evaluate(call, run, calm, tmp_path, *more)
+    assert ended.code == 0, ended.err
+    data = content(tmp_path, "validation")
+    assert list(data["results"][0]["scores"]) == ["BLEU", "BLEU-lc", "chrF2", "chrF2++", "TER-lc"]
+    assert data["decoding"]["_target_"].endswith("Greedy")
+    assert ended.out.count("\nreference ") == 3
+
+
+def test_without_a_folder_the_scores_go_to_the_run_s_results(copied_run: Any, call: Any, calm: list[str]) -> None:
+    arguments = ["checkpoint=saved/run/last", "split=validation", "n_bootstrap=0", *calm]
+    assert call("evaluate", arguments, copied_run.folder).code == 0
+    folder = copied_run.folder / "results" / "run" / "evaluation"
+    assert sorted(path.name for path in folder.glob("validation*")) == ["validation.hyp.txt", "validation.json"]
+
+
+def test_the_corpus_may_have_moved(copied_run: Any, call: Any, calm: list[str], tiny_text: Path) -> None:
+    folder = copied_run.folder
+    config = (folder / "saved" / "run" / "last").resolve() / "config.yaml"
+    ended = evaluate(call, copied_run, calm, folder, "data_root=elsewhere")
+    assert ended.sentence.endswith(
+        "data_root does not apply: the checkpoint's corpus is given by files; use src and ref"
+    )
+    # The same checkpoint, as if it had been trained on a corpus with a folder.
+    text = config.read_text()
+    begin, end = text.index("data:\n"), text.index("tokenizer:\n")
+    bundled = "_target_: transformer.data.corpus.BundledCorpus\n  root: gone\n  src_language: en\n  tgt_language: de\n"
+    config.write_text(f"{text[:begin]}data:\n  {bundled}{text[end:]}")
+    manifest = json.loads((config.parent / "manifest.json").read_text())
+    del manifest["files"]["config.yaml"]
+    (config.parent / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "moved").mkdir()
+    for split, source in {
+        "train": "train",
+        "validation": "valid",
+        "test": "test",
+        "test_compositional": "other",
+    }.items():
+        for side, language in (("src", "en"), ("tgt", "de")):
+            shutil.copy(tiny_text / f"{source}.{side}", folder / "moved" / f"{split}.{language}")
+    arguments = [f"checkpoint={config.parent}", "data_root=moved", "output_dir=out", "n_bootstrap=0", *calm]
+    assert call("evaluate", [*arguments, "split=test_compositional"], folder).code == 0
+    assert content(folder, "test_compositional")["results"][0]["n_sentences"] == 5
+    assert not (folder / "gone").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["split=nosplit"], "there is no split 'nosplit'; this corpus has train, validation, test"),
+        (["src=x"], "src is x and ref is None; give both files or neither"),
+        (["ref=x"], "src is None and ref is x; give both files or neither"),
+        (["src=nofile", "ref=nofile"], "nofile does not exist; correct the path or put the file there"),
+        (["n_bootstrap=1"], "n_bootstrap must be 0 (no interval) or at least 2 resamples, not 1"),
+        (["output_dir=/proc/nowhere"], "/proc/nowhere"),
+        (["metrics.bleu.tokenize=zzz"], "tokenize is 'zzz', but sacrebleu has none, "),
+        (["decoding.n_best=9"], "n_best (9) must be at least 1 and at most beam_size (5)"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    more: list[str], sentence: str, run: Any, call: Any, calm: list[str], tmp_path: Path
+) -> None:
+    ended = evaluate(call, run, calm, tmp_path, *more)
+    assert ended.sentence.startswith(f"transformer-evaluate: {sentence}")
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_file_pair_of_differing_length_is_refused_with_both_counts(
+    run: Any, call: Any, calm: list[str], tmp_path: Path, tiny_text: Path
+) -> None:
+    ended = evaluate(call, run, calm, tmp_path, f"src={tiny_text / 'other.src'}", f"ref={tiny_text / 'test.tgt'}")
+    assert ended.sentence.startswith(
+        f"transformer-evaluate: {tiny_text}/other.src has 5 lines but {tiny_text}/test.tgt has 12; "
+    )
+
+
+def test_a_file_pair_needs_nothing_of_the_corpus(copied_run: Any, call: Any, calm: list[str], tiny_text: Path) -> None:
+    config = (copied_run.folder / "saved" / "run" / "last").resolve() / "config.yaml"
+    config.write_text(config.read_text().replace(str(tiny_text), "/gone"))
+    manifest = json.loads((config.parent / "manifest.json").read_text())
+    del manifest["files"]["config.yaml"]
+    (config.parent / "manifest.json").write_text(json.dumps(manifest))
+    files = [f"src={tiny_text / 'other.src'}", f"ref={tiny_text / 'other.tgt'}"]
+    arguments = [f"checkpoint={config.parent}", "output_dir=out", "n_bootstrap=0", *calm]
+    assert call("evaluate", [*arguments, *files], copied_run.folder).code == 0
+    assert call("evaluate", arguments, copied_run.folder).sentence.endswith("which is not a file; correct the path")
+
+
+@pytest.mark.parametrize(
+    ("n", "shown"), [(0, []), (1, [0]), (3, [0, 3, 6]), (10, list(range(10))), (99, list(range(10)))]
+)
+def test_translations_are_shown_evenly_spread(n: int, shown: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = [Pair(f"s{i}", f"r{i}") for i in range(10)]
+    show(pairs, [f"h{i}" for i in range(10)], n)
+    blocks = [f"\nsource      s{i}\ntranslation h{i}\nreference   r{i}\n" for i in shown]
+    assert capsys.readouterr().out == "".join(blocks)
+
+
+def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:
+    row = Row("system", "test", 2, (Score("BLEU", 12.5, "sig", None, None),))
+    path = write(tmp_path / "new" / "folder", "test", [row], ["ł\u2028x", ""], {"step": 3})
+    assert path == tmp_path / "new" / "folder" / "test.json"
+    assert (path.parent / "test.hyp.txt").read_bytes() == "ł\u2028x\n\n".encode()
+    read = json.loads(path.read_text())
+    assert read["step"] == 3
+    assert read["results"][0]["scores"]["BLEU"] == {"value": 12.5, "low": None, "high": None, "signature": "sig"}
