@@ -36,10 +36,20 @@ class SubwordTokenizer(Tokenizer):
     kind = "subword"
 
     def __init__(self, model: bytes, lowercase: bool, sampling: float) -> None:
-        """Wraps a serialized SentencePiece model."""
+        """Wraps a serialized SentencePiece model.
+
+        Raises:
+            ValueError: it is empty, or its special tokens are not ours.
+            RuntimeError: it is no such model.
+        """
+        if not model:  # SentencePiece would take that for no model yet
+            raise ValueError("the SentencePiece model is empty")
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.vocab_size = self._processor.get_piece_size()
+        first = [self._processor.id_to_piece(i) for i in range(min(self.vocab_size, len(TOKENS)))]
+        if first != list(TOKENS):
+            raise ValueError(f"the SentencePiece model begins with {first} where {list(TOKENS)} must stand")
         self.lowercase = lowercase
         self.sampling = sampling
         self.samples = sampling > 0
