@@ -218,10 +218,15 @@ def test_a_target_in_a_checkpoint_s_config_runs_nothing(place: str, copied_run: 
     hidden = "\\${oc.create:{_target_: os.mkdir, _args_: ['" + str(trace) + "']}}"
     folder = copied_run.best.resolve()
     original = (folder / CONFIG).read_text()
-    for leaf in (evil, {"_target_": hidden}, {"_target_": "torch.load", "_args_": ["x"]}):
+    not_ours = f"model.{place}._target_ is "
+    for leaf, told in (
+        (evil, not_ours),
+        ({"_target_": hidden}, f"{folder / CONFIG} is no training config of ours: it holds an interpolation"),
+        ({"_target_": "torch.load", "_args_": ["x"]}, not_ours),
+    ):
         (folder / CONFIG).write_text(original)
         forged_config(folder, lambda config, leaf=leaf: config.model.update({place: leaf}))  # type: ignore[misc]
-        assert refusal(folder).startswith(f"model.{place}._target_ is ")
+        assert refusal(folder).startswith(told)
     (folder / CONFIG).write_text(original)
     forged_config(folder, lambda config: config.model[place].update({"inner": evil}))
     assert refusal(folder).startswith(f"model.{place} has no argument 'inner'")
