@@ -166,6 +166,20 @@ def test_an_update_that_is_not_finite_is_left_out(make, batch, wrong, with_scale
         assert update.precision.scaler.get_scale() == 512.0
 
 
+@pytest.mark.parametrize("only", ["loss", "gradient"])
+def test_either_loss_or_gradient_is_enough(make, batch, only):
+    update = make()
+    before = weights(update)
+    if only == "loss":
+        update.objective.register_forward_hook(lambda module, inputs, sums: sums + torch.tensor([math.inf, 0.0, 0.0]))
+    else:
+        update.objective.model.output.weight.register_hook(lambda gradient: gradient * math.nan)
+    done = update([batch(1)], 1.0)
+    assert (math.isfinite(done.loss), math.isfinite(done.gradient_norm)) == (only != "loss", only != "gradient")
+    assert not done.finite
+    assert torch.equal(weights(update), before)
+
+
 def test_one_bad_micro_batch_spoils_the_update(make, batch):
     update = make()
     before = weights(update)
