@@ -242,7 +242,7 @@ class CheckpointFolder:
                 value = read_manifest(path).get("monitored")
                 values[path] = math.nan if value is None else float(value)
         sign = 1 if self.retention.lower_is_better else -1
-        return sorted((p for p in values if not math.isnan(values[p])), key=lambda p: (sign * values[p], p))
+        return sorted((p for p in values if not math.isnan(values[p])), key=lambda p: sign * values[p])
 
     def _link(self, name: str, target: Path) -> None:
         aside = self.folder / f".{name}.partial"
