@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import warnings
 
 import numpy as np
 import pytest
@@ -15,16 +14,12 @@ from transformer.data.batching import Bucket, Sorted
 from transformer.data.corpus import FilesCorpus
 from transformer.data.loader import BatchLoader
 from transformer.data.store import prepare_store
+from transformer.data.tokenizer.subword import SubwordTrainer
 from transformer.error import UserError
 from transformer.training.checkpoint import newest_intact
 from transformer.training.schedule import InverseSqrt, Plateau
 from transformer.training.signals import Interrupted
 from transformer.training.trainer import Decoded
-
-with warnings.catch_warnings():
-    # As errors, what SentencePiece's generated code warns of at its import would leave it half made.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from transformer.data.tokenizer.subword import SubwordTrainer
 
 
 @pytest.fixture(scope="module")
