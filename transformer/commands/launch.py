@@ -15,6 +15,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from transformer.commands import help as help_page
 from transformer.config import SCHEMAS, config_dir, register_schemas
 from transformer.error import UserError
 
@@ -83,6 +84,7 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
         run: takes the config, returns the exit code or None for 0.
     """
     register_schemas()
+    help_page.register()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A log file shows each line when it is printed; what the locale lacks is no reason to fail.
         sys.stdout.reconfigure(line_buffering=True, errors="replace")

@@ -1,0 +1,15 @@
+"""The scripts are the commands under another name."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "translate"])
+def test_a_script_does_nothing_but_start_its_command(command: str) -> None:
+    imported, guarded = ast.parse((SCRIPTS / f"{command}.py").read_text(encoding="utf-8")).body
+    assert ast.unparse(imported) == f"from transformer.commands.{command} import main"
+    assert ast.unparse(guarded) == "if __name__ == '__main__':\n    main()"
