@@ -102,7 +102,7 @@ def test_a_target_that_is_reached_through_no_module_of_ours_does_not_exist(targe
         "transformer.training.checkpoint.load_tensors",  # a function of ours
         "transformer.training.checkpoint.torch",  # a module
         "transformer.training.checkpoint.Path",  # a class, but not of ours
-        "transformer.build.DictConfig",
+        "transformer.build.part.DictConfig",
         "transformer.training.checkpoint.MANIFEST",
         "torch.optim.lr_scheduler.Tensor",
     ],

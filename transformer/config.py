@@ -1,7 +1,7 @@
 """The typed spine of every command's config: names, types and units. The values stand in configs/, each once.
 
 A part of which there is one is a dataclass here. A part of which there is a choice is a leaf: a mapping with `_target_`
-and that target's arguments, checked against its signature by `build.py`.
+and that target's arguments, checked against its signature by `build`.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,30 @@
+"""From a config to objects: the one place that knows both. Only what is named here may be built from a config."""
+
+from transformer.build.decoder import metrics, search, translator
+from transformer.build.machine import runtime
+from transformer.build.network import load_pretrained, model
+from transformer.build.part import explained, instantiate
+from transformer.build.run import observers, optimizer, trainer, validation_decoder
+from transformer.build.source import Data, data, loader
+from transformer.build.stored import Loaded, checkpoint_config, load
+
+__all__ = [
+    "Data",
+    "Loaded",
+    "checkpoint_config",
+    "data",
+    "explained",
+    "instantiate",
+    "load",
+    "load_pretrained",
+    "loader",
+    "metrics",
+    "model",
+    "observers",
+    "optimizer",
+    "runtime",
+    "search",
+    "trainer",
+    "translator",
+    "validation_decoder",
+]

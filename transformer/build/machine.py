@@ -1,0 +1,25 @@
+"""The machine that a config asks for: threads, memory, device, processes."""
+
+import torch
+
+from transformer.build.part import explained
+from transformer.config import RuntimeConfig
+from transformer.error import UserError
+from transformer.training.distributed import World
+from transformer.training.memory import keep_memory
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def runtime(config: RuntimeConfig) -> World:
+    """Sets threads and memory, joins the process group."""
+    if config.keep_memory:
+        keep_memory()
+    if config.threads is not None:
+        if config.threads < 1:
+            raise UserError(f"runtime.threads must be at least 1 or null, not {config.threads}")
+        torch.set_num_threads(config.threads)
+    if config.device not in DEVICES:
+        raise UserError(f"runtime.device is {config.device}, but must be one of {', '.join(DEVICES)}")
+    with explained("runtime"):
+        return World(config.device)

@@ -1,0 +1,129 @@
+"""The trainer of a config, and what it writes beside the weights."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+
+from transformer.build.decoder import search, translator
+from transformer.build.network import load_pretrained, model
+from transformer.build.part import explained, instantiate
+from transformer.build.source import Data, loader
+from transformer.config import TrainConfig
+from transformer.data.corpus import Corpus
+from transformer.decoding.translator import Translator
+from transformer.error import UserError
+from transformer.evaluation.metrics import Metric
+from transformer.model.transformer import Transformer
+from transformer.training.checkpoint import (
+    CONFIG,
+    TOKENIZER,
+    CheckpointFolder,
+    Retention,
+)
+from transformer.training.distributed import World
+from transformer.training.environment import environment
+from transformer.training.loss import Objective
+from transformer.training.observer import Observer
+from transformer.training.optimizer import parameter_groups
+from transformer.training.precision import Precision
+from transformer.training.schedule import Schedule
+from transformer.training.trainer import Decoded, Limits, Trainer
+
+
+def validation_decoder(
+    config: TrainConfig, source: Data, built: Transformer, device: torch.device
+) -> "partial[Decoded]":
+    """A function that decodes the validation split freely and scores it."""
+    decoder = translator(
+        built,
+        source.tokenizers,
+        search(config.validation_decoding, "validation_decoding"),
+        config.translation,
+        device,
+    )
+    metric = instantiate(config.validation_metric, "validation_metric", Metric)  # type: ignore[type-abstract]
+    return partial(_decode, decoder, metric, source.corpus, config.training.n_samples)
+
+
+def _decode(decoder: Translator, metric: Metric, corpus: Corpus, n_samples: int) -> Decoded:
+    pairs = list(corpus.pairs("validation"))
+    hypotheses = [best[0].text for best in decoder.translate(pair.src for pair in pairs)]
+    score = metric.score(hypotheses, [pair.tgt for pair in pairs], n_bootstrap=0)
+    samples = [(p.src, h, p.tgt) for p, h in zip(pairs[:n_samples], hypotheses, strict=False)]
+    return Decoded(score.value, score.signature, samples)
+
+
+def observers(config: TrainConfig) -> list[Observer]:
+    """The configured observers."""
+    return [instantiate(leaf, f"monitor.{name}", Observer) for name, leaf in config.monitor.items()]
+
+
+def optimizer(config: TrainConfig, built: Transformer) -> torch.optim.Optimizer:
+    """The configured optimizer over the model's parameters, matrices apart from the rest."""
+    factory = cast(Any, instantiate(config.optimizer, "optimizer", torch.optim.Optimizer, partial=True))
+    try:
+        return cast(torch.optim.Optimizer, factory(parameter_groups(built)))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"optimizer: {error}") from error
+
+
+def trainer(config: TrainConfig, world: World, source: Data) -> Trainer:
+    """A trainer at the start of its run."""
+    limits_config = config.training
+    built = model(config.model, source.tokenizers, config.runtime)
+    load_pretrained(built, source.tokenizers, source.trainer)
+    built.to(world.device)
+    with explained("training"):
+        limits = Limits(
+            max_epochs=limits_config.max_epochs,
+            max_steps=limits_config.max_steps,
+            accumulate=limits_config.accumulate,
+            clip_norm=limits_config.clip_norm,
+            monitor=limits_config.monitor,
+            patience=limits_config.patience,
+            bleu_every_epochs=limits_config.bleu_every_epochs,
+            checkpoint_every_steps=limits_config.checkpoint_every_steps,
+            checkpoint_every_minutes=limits_config.checkpoint_every_minutes,
+        )
+        objective = Objective(built, limits_config.label_smoothing, config.runtime.chunked_loss)
+    with explained("runtime"):
+        precision = Precision(config.runtime.precision, world.device)
+    train_batches, validation_batches = loader(config, world, source)
+    retention = Retention(limits_config.keep_last, limits_config.keep_best, limits.lower_is_better)
+    folder = CheckpointFolder(Path(config.saved_dir) / config.name, retention, partial(_write_static, config, source))
+    return Trainer(
+        objective=objective,
+        optimizer=optimizer(config, built),
+        schedule=instantiate(config.schedule, "schedule", Schedule),  # type: ignore[type-abstract]
+        batches=train_batches,
+        validation=validation_batches,
+        decode=validation_decoder(config, source, built, world.device),
+        world=world,
+        precision=precision,
+        limits=limits,
+        checkpoints=folder,
+        observers=observers(config) if world.is_main else [],
+        identify=partial(_identify, source),
+        environment={"seed": str(config.seed), **environment(world.device)},
+    )
+
+
+def _identify(source: Data, indices: np.ndarray) -> str:
+    """Which pairs of the training split, by line, and the longest of them, as text."""
+    lines = ", ".join(str(line) for line in sorted(source.train.lines[indices].tolist())[:20])
+    longest = max(indices.tolist(), key=lambda i: int(source.train.src_lengths[i] + source.train.tgt_lengths[i]))
+    src, tgt = source.train[longest]
+    text = (
+        f"{source.tokenizers.src.decode(src.tolist())[:200]!r} = {source.tokenizers.tgt.decode(tgt.tolist())[:200]!r}"
+    )
+    more = ", ..." if len(indices) > 20 else ""
+    return f"{len(indices)} pairs, lines {lines}{more}; the longest, line {source.train.lines[longest]}: {text}"
+
+
+def _write_static(config: TrainConfig, source: Data, folder: Path) -> None:
+    (folder / CONFIG).write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+    source.tokenizers.save(folder / TOKENIZER)

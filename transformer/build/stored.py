@@ -1,0 +1,93 @@
+"""A checkpoint folder to the objects in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import OmegaConf
+
+from transformer.build.network import model
+from transformer.config import RuntimeConfig, TrainConfig
+from transformer.data.tokenizer.base import TokenizerPair
+from transformer.error import UserError
+from transformer.model.transformer import Transformer
+from transformer.training.checkpoint import (
+    CONFIG,
+    MODEL,
+    TOKENIZER,
+    load_tensors,
+    verify,
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a checkpoint folder holds.
+
+    Attributes:
+        folder: where it is.
+        config: of the run that wrote it.
+        tokenizers: its tokenizers.
+        model: its model, on the device, in evaluation mode.
+        manifest: step, epoch, monitored value.
+    """
+
+    folder: Path
+    config: TrainConfig
+    tokenizers: TokenizerPair
+    model: Transformer
+    manifest: dict[str, Any]
+
+
+def checkpoint_config(folder: Path) -> TrainConfig:
+    """The config of the run that wrote a checkpoint.
+
+    Raises:
+        UserError: it does not fit the schema, or refers to something outside itself: what is written is resolved.
+    """
+    path = folder / CONFIG
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(path))
+        text = OmegaConf.to_yaml(config)
+    except Exception as error:  # the YAML reader's errors have no base in common with the others
+        raise UserError(f"{path} is no training config ({str(error).splitlines()[0]})") from error
+    if "${" in text:
+        raise UserError(f"{path} is no training config of ours: it holds an interpolation, ${{...}}")
+    return cast(TrainConfig, config)
+
+
+def _restored(folder: Path, config: TrainConfig, tokenizers: TokenizerPair, run: RuntimeConfig) -> Transformer:
+    """The model with its weights.
+
+    Shapes are compared with those of the weights before the model takes memory or time, whatever the config says.
+    """
+    if missing := [key for key in OmegaConf.missing_keys(config) if key.partition(".")[0] == "model"]:
+        raise UserError(f"{folder / CONFIG} is no training config (it lacks {', '.join(sorted(missing))})")
+    weights = load_tensors(folder / MODEL)
+    n_layers = config.model.n_encoder_layers + config.model.n_decoder_layers
+    try:
+        if n_layers > len(weights):
+            raise RuntimeError(f"{n_layers} layers, {len(weights)} tensors")
+        with torch.device("meta"):
+            model(config.model, tokenizers, run).load_state_dict(weights, assign=True)
+        built = model(config.model, tokenizers, run)
+        built.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        told = str(error).splitlines()[-1].strip()  # torch's first line says nothing
+        raise UserError(f"{folder / MODEL} does not fit the config beside it ({told})") from error
+    return built
+
+
+def load(folder: str | Path, run: RuntimeConfig, device: torch.device) -> Loaded:
+    """Loads a checkpoint for use; every file is compared with its SHA-256 first.
+
+    Raises:
+        UserError: no such folder, no checkpoint, or a damaged one.
+    """
+    path = Path(folder)
+    manifest = verify(path)
+    config = checkpoint_config(path)
+    tokenizers = TokenizerPair.load(path / TOKENIZER)
+    built = _restored(path, config, tokenizers, run)
+    return Loaded(path, config, tokenizers, built.to(device).eval(), manifest)
