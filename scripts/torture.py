@@ -3,8 +3,8 @@
     python scripts/torture.py --kills 50 --folder /tmp/torture
 
 One kill in three falls into an update, one into a validation, one into the writing of a checkpoint, each at a random
-moment inside it. Dropout, BPE-dropout, accumulation, plateau state and early-stopping counters are all on. Writes
-torture.md and torture.json into the folder. Exit code 0 when all runs came out equal.
+moment inside it. Dropout, BPE-dropout, accumulation, averaged weights, plateau state and early-stopping counters are
+all on. Writes torture.md and torture.json into the folder. Exit code 0 when all runs came out equal.
 """
 
 import argparse
@@ -35,6 +35,7 @@ OVERRIDES = [
     "training.max_epochs=3",
     "training.monitor=bleu",
     "training.patience=2",
+    "training.ema_decay=0.9",
     "training.checkpoint_every_steps=7",
     "translation.max_len_ratio=0.5",
     "translation.max_len_offset=4",

@@ -19,6 +19,7 @@ def config(**changed: Any) -> TrainConfig:
             "name": "run",
             "seed": 1,
             "model": {"max_len": 512},
+            "schedule": {"monitor": "valid_loss"},
             "training": {
                 "max_epochs": 10,
                 "max_steps": None,
@@ -74,6 +75,12 @@ def test_the_longest_sentence_fits_the_model_with_its_end() -> None:
         UserError, match=r"^training\.max_len \(512\) and the end of sentence .* model\.max_len \(512\)$"
     ):
         check(config(training__max_len=512))
+
+
+def test_a_schedule_that_waits_for_bleu_needs_bleu() -> None:
+    check(config(schedule={"monitor": "bleu"}))
+    with pytest.raises(UserError, match=r"^schedule\.monitor is bleu, but training\.bleu_every_epochs is 0; "):
+        check(config(schedule={"monitor": "bleu"}, training__bleu_every_epochs=0))
 
 
 def schemas() -> set[type]:

@@ -51,6 +51,7 @@ class TrainingConfig:
     bleu_every_epochs: int  # epochs, 0 = never
     checkpoint_every_steps: int | None  # updates
     checkpoint_every_minutes: float | None  # minutes
+    ema_decay: float | None  # 0-1
     keep_last: int  # checkpoints
     keep_best: int  # checkpoints
     n_samples: int  # validation lines shown an epoch
@@ -155,7 +156,7 @@ LEAST = {
     "training.accumulate": 1,
     "training.clip_norm": 0,
     "training.label_smoothing": 0,
-    "training.patience": 0,
+    "training.patience": 1,
     "training.bleu_every_epochs": 0,
     "training.checkpoint_every_steps": 1,
     "training.checkpoint_every_minutes": 0,
@@ -179,6 +180,10 @@ def check(config: TrainConfig) -> None:
             raise UserError(f"{key} is {value}, but must be at least {least}")
     if not config.training.label_smoothing < 1:
         raise UserError(f"training.label_smoothing is {config.training.label_smoothing}, but must be below 1")
+    if config.schedule.get("monitor") == "bleu" and not config.training.bleu_every_epochs:
+        raise UserError(
+            "schedule.monitor is bleu, but training.bleu_every_epochs is 0; set it to 1, or monitor valid_loss"
+        )
     # saved/NAME is written, and with overwrite=true deleted.
     if not Path(config.name).parts or Path(config.name).is_absolute() or ".." in Path(config.name).parts:
         raise UserError(f"name is {config.name!r}, but must be that of a folder in saved_dir and results_dir")

@@ -1,11 +1,15 @@
 """What may change between a run and its resumption."""
 
+from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 from omegaconf import OmegaConf
 
+from transformer import build
 from transformer.commands.resume import MAY_CHANGE, changes, plain, refuse_changes
+from transformer.config import TrainConfig, config_dir, register_schemas
 from transformer.error import UserError
 
 BEFORE: dict[str, Any] = {
@@ -64,3 +68,22 @@ def test_what_may_change_exists(run: Any) -> None:
     config = OmegaConf.load(run.folder / "results" / "run" / "config.yaml")
     absent = [key for key in MAY_CHANGE if OmegaConf.select(config, key, default="absent") == "absent"]
     assert absent == ["data.root"]  # this run's corpus is given by files
+
+
+def test_a_setting_that_is_newer_than_the_checkpoint_must_be_off() -> None:
+    before = changed(training={"new": "???"})
+    assert changes(before, changed(training={"new": None})) == {}
+    assert changes(before, changed(training={"new": False})) == {}
+    assert changes(before, changed(training={"new": 0.9})) == {"training.new": ("???", 0.9)}
+
+
+def test_a_checkpoint_of_the_first_format_can_be_resumed() -> None:
+    """Every setting that came since then is off by default."""
+    path = Path(__file__).parent.parent / "fixtures" / "checkpoint_v1"
+    saved = build.checkpoint_config(path)
+    register_schemas()
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        now = OmegaConf.merge(OmegaConf.structured(TrainConfig), hydra.compose("train"))
+    known = set(changes(plain(saved), plain(now)))  # type: ignore[arg-type]
+    missing = {str(key) for key in OmegaConf.missing_keys(saved)}
+    assert not known & missing

@@ -88,6 +88,7 @@ def make_trainer(
     optimizer=ADAM,
     precision="fp32",
     retention=(2, 1),
+    ema_decay=None,
     chunked=True,
     seed=7,
 ) -> Trainer:
@@ -106,7 +107,16 @@ def make_trainer(
         world=world,
         precision=Precision(precision, world.device),
         limits=Limits(
-            max_epochs, max_steps, accumulate, clip_norm, monitor, patience, bleu_every_epochs, every, minutes
+            max_epochs,
+            max_steps,
+            accumulate,
+            clip_norm,
+            monitor,
+            patience,
+            bleu_every_epochs,
+            every,
+            minutes,
+            ema_decay,
         ),
         checkpoints=CheckpointFolder(folder, Retention(*retention, monitor == "valid_loss"), write_config),
         observers=observers,
@@ -157,6 +167,8 @@ def tensors(trainer: Trainer) -> dict[str, torch.Tensor]:
     state = trainer.optimizer.state_dict()
     for place, values in state["state"].items():
         found |= {f"optimizer {place} {name}": torch.as_tensor(value).clone() for name, value in values.items()}
+    if trainer.average:
+        found |= {f"average {place}": value.clone() for place, value in enumerate(trainer.average.averages)}
     for place, group in enumerate(state["param_groups"]):
         found[f"lr {place}"] = torch.tensor(group["lr"], dtype=torch.float64)
     return found

@@ -44,6 +44,16 @@ def test_a_seed_fixes_all_of_them():
     assert all(a != b for a, b in zip(draw(), first, strict=True))
 
 
+def test_each_rank_has_numbers_of_its_own_and_the_first_has_the_seed_s():
+    told = []
+    for rank in range(3):
+        seed_everything(5, rank)
+        told.append(draw())
+    seed_everything(5)
+    assert told[0] == draw()
+    assert all(a != b for i in range(3) for j in range(i) for a, b in zip(told[i], told[j], strict=True))
+
+
 def test_the_state_survives_a_checkpoint(tmp_path):
     seed_everything(5)
     draw()

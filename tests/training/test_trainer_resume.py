@@ -42,6 +42,7 @@ def make_run(toy, tmp_path_factory):
             "dropout": 0.3,
             "accumulate": 2,
             "max_epochs": 3,
+            "ema_decay": 0.9,
             "schedule": Plateau(3, "valid_loss", factor=0.5, patience=0, threshold=9.0, min_factor=0.1),
             "batches": BatchLoader(train, Bucket(90), 5, 0, 1, tokenizers),
             "validation": BatchLoader(validation, Sorted(90), 5, 0, 1, None),

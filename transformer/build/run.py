@@ -88,6 +88,7 @@ def trainer(config: TrainConfig, world: World, source: Data) -> Trainer:
             bleu_every_epochs=limits_config.bleu_every_epochs,
             checkpoint_every_steps=limits_config.checkpoint_every_steps,
             checkpoint_every_minutes=limits_config.checkpoint_every_minutes,
+            ema_decay=limits_config.ema_decay,
         )
         objective = Objective(built, limits_config.label_smoothing, config.runtime.chunked_loss)
     with explained("runtime"):

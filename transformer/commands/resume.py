@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from transformer.config import EvaluateConfig, TrainConfig
 from transformer.error import UserError
@@ -42,9 +42,13 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> (value before, value after) of what differs and may not."""
+    """Dotted key -> (value before, value after) of what differs and may not.
+
+    A setting that is newer than the checkpoint, which has MISSING for it, must be off.
+    """
     old, new = _flat(before), _flat(after)
-    keys = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k)]
+    off = [k for k, value in old.items() if value == MISSING and new.get(k) in (None, False)]
+    keys = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k) and k not in off]
     return {
         k: (old.get(k), new.get(k)) for k in keys if not any(k == may or k.startswith(f"{may}.") for may in MAY_CHANGE)
     }

@@ -133,6 +133,8 @@ def _train(config: TrainConfig, world: World, folder: Path) -> int:
         _try_final(config, source)
     seed_everything(config.seed)
     trainer = build.trainer(config, world, source)
+    if world.rank:  # the same weights as the others from here on, but dropout of its own
+        seed_everything(config.seed, world.rank)
     if newest:
         trainer.load(newest)
     if world.is_main:

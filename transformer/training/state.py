@@ -7,8 +7,10 @@ import numpy as np
 import torch
 
 
-def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and torch on every device."""
+def seed_everything(seed: int, rank: int = 0) -> None:
+    """Seeds Python, NumPy and torch on every device; each rank gets numbers of its own."""
+    if rank:
+        seed = int(np.random.SeedSequence([seed, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
     random.seed(seed)
     np.random.seed(seed % (1 << 32))
     torch.manual_seed(seed)

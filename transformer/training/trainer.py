@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from transformer.error import UserError
 from transformer.training.checkpoint import MODEL, TRAINING, CheckpointFolder, load_tensors, newest_intact
 from transformer.training.distributed import World
 from transformer.training.loss import Objective
+from transformer.training.moving_average import MovingAverage
 from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
 from transformer.training.precision import Precision
 from transformer.training.progress import Progress
@@ -60,6 +62,7 @@ class Limits:
         bleu_every_epochs: decode the validation split every so many epochs; 0 for never.
         checkpoint_every_steps: checkpoints besides those at the ends of epochs, or None.
         checkpoint_every_minutes: likewise, by the clock.
+        ema_decay: of the moving average of the weights that is validated and saved in their place, or None.
     """
 
     max_epochs: int | None
@@ -71,6 +74,7 @@ class Limits:
     bleu_every_epochs: int
     checkpoint_every_steps: int | None
     checkpoint_every_minutes: float | None = None
+    ema_decay: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_epochs is None and self.max_steps is None:
@@ -124,6 +128,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.update = Updater(self.objective, self.optimizer, self.world, self.precision, self.limits.clip_norm)
+        decay = self.limits.ema_decay
+        self.average = None if decay is None else MovingAverage(self.update.parameters, decay)
         self.saved_step = -1
         self.saved_at = time.monotonic()
 
@@ -160,7 +166,7 @@ class Trainer:
 
     def _done(self) -> bool:
         limits, progress = self.limits, self.progress
-        out_of_patience = limits.patience is not None and progress.epochs_since_best >= max(1, limits.patience)
+        out_of_patience = limits.patience is not None and progress.epochs_since_best >= limits.patience
         if out_of_patience and progress.step_in_epoch == 0:
             self._tell(
                 "on_message", f"no better {limits.monitor} for {progress.epochs_since_best} epochs: stopping early"
@@ -193,6 +199,8 @@ class Trainer:
             self._say(f"memory ran out; micro-batches were halved {update.n_splits} times, same result", micro_batches)
         if not update.finite:
             return self._left_out(update, micro_batches)
+        if self.average:
+            self.average.update()
         progress.skipped_in_a_row = 0
         usual = progress.usual_loss
         if progress.spike(update.loss):
@@ -248,10 +256,11 @@ class Trainer:
         """
         begin = time.perf_counter()
         progress, limits = self.progress, self.limits
-        valid = validate(self.objective, self.validation, self.world, self.precision)
         decoded: Decoded | None = None
-        if limits.bleu_every_epochs and progress.epoch % limits.bleu_every_epochs == 0:
-            decoded = self.world.from_main(self.decode() if self.world.is_main else None)
+        with self._averaged():
+            valid = validate(self.objective, self.validation, self.world, self.precision)
+            if limits.bleu_every_epochs and progress.epoch % limits.bleu_every_epochs == 0:
+                decoded = self.world.from_main(self.decode() if self.world.is_main else None)
         metrics = {"valid_loss": valid.loss} | ({"bleu": decoded.bleu} if decoded else {})
         monitored = metrics.get(limits.monitor)
         whole = self.batches.state_dict()["position"] == len(self.batches)
@@ -268,6 +277,10 @@ class Trainer:
             progress.next_epoch()
             self.batches.set_epoch(progress.epoch)
         self._save(monitored)
+
+    def _averaged(self) -> AbstractContextManager[list[torch.Tensor]]:
+        """Inside this context the model's weights are those that are validated and saved."""
+        return self.average.in_place() if self.average else nullcontext([])
 
     def _epoch_end(self, valid: Validation, decoded: Decoded | None, best: bool, seconds: float) -> EpochEnd:
         progress, sums = self.progress, self.progress.sums
@@ -318,7 +331,10 @@ class Trainer:
             "monitored": monitored,
             "environment": self.environment,
         }
-        path = self.checkpoints.save(self.progress.step, self.objective.model.state_dict(), training, facts)
+        with self._averaged() as weights:
+            if self.average:
+                training["average"] = {"n_updates": self.average.n_updates, "weights": weights}
+            path = self.checkpoints.save(self.progress.step, self.objective.model.state_dict(), training, facts)
         self._tell("on_checkpoint", str(path), self.progress.step)
 
     def load(self, folder: Path) -> None:
@@ -337,6 +353,8 @@ class Trainer:
                 "resume with as many"
             )
         self.objective.model.load_state_dict(load_tensors(folder / MODEL))
+        if self.average:
+            self.average.load(**training["average"])
         self.optimizer.load_state_dict(training["optimizer"])
         self.schedule.load_state_dict(training["schedule"])
         self.precision.scaler.load_state_dict(training["scaler"])
