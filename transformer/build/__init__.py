@@ -1,5 +1,6 @@
 """From a config to objects: the one place that knows both. Only what is named here may be built from a config."""
 
+from transformer.build.budget import found_budget, resumed_budget
 from transformer.build.decoder import metrics, search, translator
 from transformer.build.machine import runtime
 from transformer.build.network import load_pretrained, model
@@ -14,6 +15,7 @@ __all__ = [
     "checkpoint_config",
     "data",
     "explained",
+    "found_budget",
     "instantiate",
     "load",
     "load_pretrained",
@@ -22,6 +24,7 @@ __all__ = [
     "model",
     "observers",
     "optimizer",
+    "resumed_budget",
     "runtime",
     "search",
     "trainer",

@@ -42,18 +42,20 @@ def _clear(config: TrainConfig, saved: Path) -> None:
     shutil.rmtree(Path(config.results_dir) / config.name, ignore_errors=True)
 
 
-def _resumed(config: TrainConfig, saved: Path) -> Path | None:
-    """The checkpoint to go on from, if there is any."""
+def _resumed(config: TrainConfig, saved: Path) -> tuple[Path | None, TrainConfig]:
+    """The checkpoint to go on from, if there is any, and the config to go on with."""
     newest, complaints = newest_intact(saved)
     for complaint in complaints:
         print(complaint)
     if newest:
-        refuse_changes(build.checkpoint_config(newest), config)
+        before = build.checkpoint_config(newest)
+        config = build.resumed_budget(before, config)
+        refuse_changes(before, config)
     elif complaints:
         raise UserError(
             f"{saved} holds no checkpoint that is intact; use overwrite=true to start anew, or another name"
         )
-    return newest
+    return newest, config
 
 
 def _data(config: TrainConfig, world: World, newest: Path | None) -> build.Data:
@@ -127,10 +129,13 @@ def run(config: TrainConfig) -> int:
 
 
 def _train(config: TrainConfig, world: World, folder: Path) -> int:
-    newest = _resumed(config, folder) if config.resume else None
+    newest, config = _resumed(config, folder) if config.resume else (None, config)
     source = _data(config, world, newest)
     if world.is_main:
         _try_final(config, source)
+    config, told = build.found_budget(config, world, source)
+    if told and world.is_main:
+        print(told)
     seed_everything(config.seed)
     trainer = build.trainer(config, world, source)
     if world.rank:  # the same weights as the others from here on, but dropout of its own

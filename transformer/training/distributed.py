@@ -1,5 +1,6 @@
 """One process or many, through torchrun and DistributedDataParallel."""
 
+import copy
 import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -43,6 +44,12 @@ class World:
     def is_main(self) -> bool:
         """Whether this process writes and speaks."""
         return self.rank == 0
+
+    def alone(self) -> "World":
+        """This process and its device as a world of its own, which exchanges nothing with the others."""
+        world = copy.copy(self)
+        world.rank, world.size = 0, 1
+        return world
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module, its gradients averaged over the processes."""

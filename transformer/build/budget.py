@@ -1,0 +1,45 @@
+"""batching.max_tokens=auto: found once, when a run begins, and then part of its config like any number."""
+
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from transformer.build.network import model
+from transformer.build.part import explained
+from transformer.build.run import optimizer
+from transformer.build.source import Data
+from transformer.config import TrainConfig
+from transformer.training.budget import find
+from transformer.training.distributed import World
+from transformer.training.loss import Objective
+from transformer.training.precision import Precision
+from transformer.training.update import Updater
+
+AUTO = "auto"
+
+
+def _with_max_tokens(config: TrainConfig, max_tokens: Any) -> TrainConfig:
+    return cast(TrainConfig, OmegaConf.merge(config, {"batching": {"max_tokens": max_tokens}}))
+
+
+def resumed_budget(saved: TrainConfig, config: TrainConfig) -> TrainConfig:
+    """The config of a run that goes on: where it says auto, it has the budget that was found when the run began."""
+    auto = config.batching.get("max_tokens") == AUTO
+    return _with_max_tokens(config, saved.batching.get("max_tokens")) if auto else config
+
+
+def found_budget(config: TrainConfig, world: World, source: Data) -> tuple[TrainConfig, str | None]:
+    """The config with the largest budget that fits where it says auto, and a sentence that tells it.
+
+    Takes random numbers, time for some updates, and memory, which is given back.
+    """
+    if config.batching.get("max_tokens") != AUTO:
+        return config, None
+    built = model(config.model, source.tokenizers, config.runtime).to(world.device)
+    with explained("runtime"):
+        precision = Precision(config.runtime.precision, world.device)
+    objective = Objective(built, config.training.label_smoothing, config.runtime.chunked_loss)
+    updater = Updater(objective, optimizer(config, built), world.alone(), precision, config.training.clip_norm)
+    budget = find(updater, source.train, world, config.training.accumulate * world.size)
+    told = f"batching.max_tokens=auto: {budget.max_tokens:,} ({budget.reason})"
+    return _with_max_tokens(config, budget.max_tokens), told
