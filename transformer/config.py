@@ -46,7 +46,7 @@ class TrainingConfig:
     accumulate: int  # micro-batches an update
     clip_norm: float | None  # L2 norm
     label_smoothing: float  # 0-1
-    monitor: str  # valid_loss, bleu
+    monitor: str  # valid_loss, valid_accuracy, bleu, or a name in validation_scores
     patience: int | None  # epochs
     bleu_every_epochs: int  # epochs, 0 = never
     checkpoint_every_steps: int | None  # updates
@@ -112,6 +112,7 @@ class TrainConfig:
     decoding: Leaf
     validation_decoding: Leaf
     validation_metric: Leaf
+    validation_scores: dict[str, Leaf]
     metrics: dict[str, Leaf]
     monitor: dict[str, Leaf]
     final: FinalConfig

@@ -112,6 +112,35 @@ def test_the_best_checkpoint_is_evaluated(run: Any) -> None:
     assert row["scores"]["chrF2"]["low"] < row["scores"]["chrF2"]["value"] < row["scores"]["chrF2"]["high"]
 
 
+def test_further_scores_are_told_and_can_be_monitored(tmp_path: Path, quick: list[str], call: Any) -> None:
+    ended = call("train", [*quick, "training.monitor=chrf", "training.keep_last=5"], tmp_path)
+    assert ended.code == 0, ended.err
+    values = [epoch["scores"]["chrf"] for epoch in epochs(tmp_path)]
+    assert all(0 <= value <= 100 for value in values)
+    assert verify(tmp_path / "saved" / "run" / "best")["monitored"] == max(values)
+    told = call("train", [*quick, "name=other", "training.monitor=lots"], tmp_path).sentence
+    assert told == (
+        "transformer-train: training.monitor is lots, but must be one of valid_loss, valid_accuracy, bleu, chrf"
+    )
+
+
+def test_a_budget_that_was_found_stays_with_the_run(tmp_path: Path, quick: list[str], call: Any) -> None:
+    auto = [*quick, "batching.max_tokens=auto"]
+    first = call("train", [*auto, "training.max_epochs=1"], tmp_path)
+    assert first.code == 0, first.err
+    found = re.match(r"batching\.max_tokens=auto: (\d+) \(", first.out)
+    assert found, first.out
+    saved = OmegaConf.load(tmp_path / "saved" / "run" / "best" / "config.yaml")
+    assert saved.batching.max_tokens == int(found[1])
+    second = call("train", [*auto, "training.max_epochs=2", "resume=true"], tmp_path)
+    assert second.code == 0, second.err
+    assert "auto" not in second.out
+    number = call("train", [*quick, f"batching.max_tokens={found[1]}", "name=number"], tmp_path)
+    assert number.code == 0, number.err
+    lines = [epochs(tmp_path, name)[-1]["valid_loss"] for name in ("run", "number")]
+    assert lines[0] == lines[1]
+
+
 # Refusing, overwriting, resuming.
 
 

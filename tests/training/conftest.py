@@ -116,6 +116,7 @@ def make_trainer(
             bleu_every_epochs,
             every,
             minutes,
+            monitor == "valid_loss",
             ema_decay,
         ),
         checkpoints=CheckpointFolder(folder, Retention(*retention, monitor == "valid_loss"), write_config),

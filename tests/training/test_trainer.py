@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import math
@@ -273,11 +274,23 @@ def test_every_pair_is_trained_on_once_an_epoch(toy, tmp_path):
 
 def test_limits_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="training would never end: set max_epochs or max_steps"):
-        Limits(None, None, 1, None, "valid_loss", None, 0, None)
-    with pytest.raises(ValueError, match="monitor must be valid_loss or bleu, not loss"):
-        Limits(1, None, 1, None, "loss", None, 0, None)
-    with pytest.raises(ValueError, match="monitor is bleu, so bleu_every_epochs must be 1, not 2"):
-        Limits(1, None, 1, None, "bleu", None, 2, None)
+        Limits(None, None, 1, None, "valid_loss", None, 0, None, None, True)
+    with pytest.raises(ValueError, match="monitor is chrf, so bleu_every_epochs must be 1, not 2"):
+        Limits(1, None, 1, None, "chrf", None, 2, None, None, False)
+    Limits(1, None, 1, None, "valid_accuracy", None, 2, None, None, False)
+
+
+@pytest.mark.parametrize(("lower_is_better", "best"), [(True, 2), (False, 3)])
+def test_best_goes_by_whatever_score_is_monitored(toy, tmp_path, lower_is_better, best):
+    values = iter([50.0, 40.0, 60.0])
+    trainer = toy.trainer(tmp_path, max_epochs=3, bleu_every_epochs=1, retention=(9, 1))
+    trainer.decode = lambda: Decoded(1.0, "none", [], {"ter": next(values)})
+    trainer.limits = dataclasses.replace(trainer.limits, monitor="ter", lower_is_better=lower_is_better)
+    trainer.checkpoints.retention = dataclasses.replace(trainer.checkpoints.retention, lower_is_better=lower_is_better)
+    trainer.fit("run", {})
+    epochs = [read_manifest(path) for path in sorted(tmp_path.glob("step_*"))]
+    assert [manifest["monitored"] for manifest in epochs] == [50.0, 40.0, 60.0]
+    assert read_manifest(tmp_path / "best")["step"] == epochs[best - 1]["step"]
 
 
 def test_describe_counts_every_parameter_once(toy):

@@ -46,15 +46,39 @@ def validation_decoder(
         device,
     )
     metric = instantiate(config.validation_metric, "validation_metric", Metric)  # type: ignore[type-abstract]
-    return partial(_decode, decoder, metric, source.corpus, config.training.n_samples)
+    return partial(_decode, decoder, metric, validation_scores(config), source.corpus, config.training.n_samples)
 
 
-def _decode(decoder: Translator, metric: Metric, corpus: Corpus, n_samples: int) -> Decoded:
+def validation_scores(config: TrainConfig) -> dict[str, Metric]:
+    """The further metrics of each epoch, by name."""
+    return {
+        name: instantiate(leaf, f"validation_scores.{name}", Metric)  # type: ignore[type-abstract]
+        for name, leaf in config.validation_scores.items()
+    }
+
+
+def monitored_is_lower_better(config: TrainConfig) -> bool:
+    """Whether less of what training.monitor names is better.
+
+    Raises:
+        UserError: there is no such value.
+    """
+    monitor = config.training.monitor
+    directions = {"valid_loss": True, "valid_accuracy": False, "bleu": False}
+    directions |= {name: not metric.higher_is_better for name, metric in validation_scores(config).items()}
+    if monitor not in directions:
+        raise UserError(f"training.monitor is {monitor}, but must be one of {', '.join(directions)}")
+    return directions[monitor]
+
+
+def _decode(decoder: Translator, metric: Metric, others: dict[str, Metric], corpus: Corpus, n_samples: int) -> Decoded:
     pairs = list(corpus.pairs("validation"))
     hypotheses = [best[0].text for best in decoder.translate(pair.src for pair in pairs)]
-    score = metric.score(hypotheses, [pair.tgt for pair in pairs], n_bootstrap=0)
+    references = [pair.tgt for pair in pairs]
+    score = metric.score(hypotheses, references, n_bootstrap=0)
+    scores = {name: other.score(hypotheses, references, n_bootstrap=0).value for name, other in others.items()}
     samples = [(p.src, h, p.tgt) for p, h in zip(pairs[:n_samples], hypotheses, strict=False)]
-    return Decoded(score.value, score.signature, samples)
+    return Decoded(score.value, score.signature, samples, scores)
 
 
 def observers(config: TrainConfig) -> list[Observer]:
@@ -88,6 +112,7 @@ def trainer(config: TrainConfig, world: World, source: Data) -> Trainer:
             bleu_every_epochs=limits_config.bleu_every_epochs,
             checkpoint_every_steps=limits_config.checkpoint_every_steps,
             checkpoint_every_minutes=limits_config.checkpoint_every_minutes,
+            lower_is_better=monitored_is_lower_better(config),
             ema_decay=limits_config.ema_decay,
         )
         objective = Objective(built, limits_config.label_smoothing, config.runtime.chunked_loss)

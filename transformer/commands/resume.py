@@ -28,6 +28,7 @@ MAY_CHANGE = (
     "metrics",
     "monitor",
     "final",
+    "validation_scores",
 )
 
 

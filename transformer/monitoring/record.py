@@ -16,6 +16,7 @@ METRICS_FILE = "metrics.jsonl"
 NUMBER_FILES = {"train_loss.txt": "train_loss", "valid_loss.txt": "valid_loss", "bleu.txt": "bleu"}
 FIELDS = tuple(f.name for f in dataclasses.fields(EpochEnd) if f.name != "samples")
 OPTIONAL_FIELDS = ("bleu", "bleu_signature")
+NEWER_FIELDS = ("scores",)  # than the first files
 
 
 class Record(Observer):
@@ -89,7 +90,7 @@ def _parse(line: bytes, path: Path, number: int) -> EpochEnd:
     missing = _missing(values)
     if missing:
         raise UserError(f"{path}, line {number} lacks {', '.join(missing)}; it was not written by this version")
-    known: dict[str, Any] = {name: values[name] for name in FIELDS}
+    known: dict[str, Any] = {name: values[name] for name in FIELDS if name in values}
     for name, value in known.items():
         if value is None and name not in OPTIONAL_FIELDS:
             known[name] = math.nan
@@ -99,10 +100,12 @@ def _parse(line: bytes, path: Path, number: int) -> EpochEnd:
 def _missing(values: Any) -> Iterable[str]:
     if not isinstance(values, dict):
         return ["every field"]
-    return [name for name in FIELDS if name not in values]
+    return [name for name in FIELDS if name not in values and name not in NEWER_FIELDS]
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

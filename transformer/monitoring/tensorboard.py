@@ -175,6 +175,7 @@ def epoch_scalars(end: EpochEnd) -> dict[str, float]:
     if end.bleu is not None:
         scalars["valid/bleu"] = end.bleu
         best["best/bleu"] = end.bleu
+    scalars |= {f"valid/{name}": value for name, value in end.scores.items()}
     return scalars | best if end.best else scalars
 
 

@@ -80,6 +80,7 @@ class EpochEnd:
         train_seconds: wall time of the epoch's training steps.
         seconds: wall time of the epoch, validation included.
         best: whether this epoch is the best so far by the monitored metric.
+        scores: further corpus scores of the validation split, freely decoded, by name; empty where not decoded.
         samples: (source, hypothesis, reference) of a few validation lines; not written to metrics.jsonl.
     """
 
@@ -102,6 +103,7 @@ class EpochEnd:
     train_seconds: float
     seconds: float
     best: bool
+    scores: dict[str, float] = field(default_factory=dict)
     samples: list[tuple[str, str, str]] = field(default_factory=list)
 
 

@@ -31,6 +31,7 @@ from transformer.training.validate import Validation, perplexity, validate
 MAX_SKIPPED_IN_A_ROW = 10  # updates
 MAX_ROLLBACKS = 3
 RATE_CUT = 0.5  # at each rollback
+WITHOUT_DECODING = ("valid_loss", "valid_accuracy")  # what can be monitored however seldom is decoded
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ class Decoded:
         bleu: sacreBLEU, 0-100.
         signature: of sacreBLEU.
         samples: (source, hypothesis, reference) of a few lines.
+        scores: further corpus scores of the same translations, by name, 0-100.
     """
 
     bleu: float
     signature: str
     samples: list[tuple[str, str, str]]
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,12 @@ class Limits:
         max_steps: updates after which training ends, or None.
         accumulate: micro-batches in an update.
         clip_norm: bound of the gradient's L2 norm, or None.
-        monitor: "valid_loss" or "bleu": what `best` and `patience` go by.
+        monitor: what `best` and `patience` go by: "valid_loss", "valid_accuracy", "bleu" or a name in `Decoded.scores`.
         patience: epochs without a better monitored value after which training ends, or None.
         bleu_every_epochs: decode the validation split every so many epochs; 0 for never.
         checkpoint_every_steps: checkpoints besides those at the ends of epochs, or None.
         checkpoint_every_minutes: likewise, by the clock.
+        lower_is_better: of the monitored value.
         ema_decay: of the moving average of the weights that is validated and saved in their place, or None.
     """
 
@@ -73,21 +77,15 @@ class Limits:
     patience: int | None
     bleu_every_epochs: int
     checkpoint_every_steps: int | None
-    checkpoint_every_minutes: float | None = None
+    checkpoint_every_minutes: float | None
+    lower_is_better: bool
     ema_decay: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_epochs is None and self.max_steps is None:
             raise ValueError("training would never end: set max_epochs or max_steps")
-        if self.monitor not in ("valid_loss", "bleu"):
-            raise ValueError(f"monitor must be valid_loss or bleu, not {self.monitor}")
-        if self.monitor == "bleu" and self.bleu_every_epochs != 1:
-            raise ValueError(f"monitor is bleu, so bleu_every_epochs must be 1, not {self.bleu_every_epochs}")
-
-    @property
-    def lower_is_better(self) -> bool:
-        """Of the monitored value."""
-        return self.monitor == "valid_loss"
+        if self.monitor not in WITHOUT_DECODING and self.bleu_every_epochs != 1:
+            raise ValueError(f"monitor is {self.monitor}, so bleu_every_epochs must be 1, not {self.bleu_every_epochs}")
 
 
 @dataclass
@@ -261,7 +259,9 @@ class Trainer:
             valid = validate(self.objective, self.validation, self.world, self.precision)
             if limits.bleu_every_epochs and progress.epoch % limits.bleu_every_epochs == 0:
                 decoded = self.world.from_main(self.decode() if self.world.is_main else None)
-        metrics = {"valid_loss": valid.loss} | ({"bleu": decoded.bleu} if decoded else {})
+        metrics = {"valid_loss": valid.loss, "valid_accuracy": valid.accuracy}
+        if decoded:
+            metrics |= {"bleu": decoded.bleu, **decoded.scores}
         monitored = metrics.get(limits.monitor)
         whole = self.batches.state_dict()["position"] == len(self.batches)
         best = progress.is_better(monitored, limits.lower_is_better)
@@ -305,6 +305,7 @@ class Trainer:
             train_seconds=sums.seconds,
             seconds=seconds,
             best=best,
+            scores=decoded.scores if decoded else {},
             samples=decoded.samples if decoded else [],
         )
 
