@@ -35,7 +35,7 @@ def config(**changed: Any) -> TrainConfig:
                 "n_samples": 5,
                 "max_len": 256,
             },
-            "final": {"n_shown": 10},
+            "final": {"n_shown": 10, "n_bootstrap": 0},
         }
     )
     for key, value in changed.items():

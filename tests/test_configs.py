@@ -25,6 +25,7 @@ from transformer.data.tokenizer.base import TokenizerTrainer
 from transformer.decoding.search import Search
 from transformer.error import UserError
 from transformer.evaluation.metrics import Metric
+from transformer.evaluation.significance import Significance
 from transformer.leaf import check
 from transformer.model.normalizer import Normalizer
 from transformer.model.position.base import Position
@@ -57,7 +58,9 @@ LEAVES = {
     "decoding": Group(Search),
     "validation_decoding": Group(Search),
     "validation_metric": Group(Metric),
+    "validation_scores.*": Group(Metric),
     "metrics.*": Group(Metric),
+    "significance": Group(Significance),
     "monitor.*": Group(Observer),
 }
 
@@ -104,8 +107,8 @@ def leaves(config: DictConfig) -> Iterator[tuple[str, Group, Mapping[str, Any]]]
 
 
 def assert_sound(config: DictConfig, schema: type) -> None:
-    """Nothing is missing but the checkpoint, and every leaf is what it must be."""
-    assert OmegaConf.missing_keys(config) - {"checkpoint"} == set()
+    """Nothing is missing but what the user must give, and every leaf is what it must be."""
+    assert OmegaConf.missing_keys(config) - {"checkpoint", "systems", "src", "tgt", "output", "output_dir"} == set()
     assert set(config) == {field.name for field in fields(schema)}
     for place, group, leaf in leaves(config):
         check(leaf, place, group.family, group.partial)
@@ -121,6 +124,9 @@ def test_only_what_starts_from_a_checkpoint_misses_it(compose: Compose) -> None:
         "train": set(),
         "translate": {"checkpoint"},
         "evaluate": {"checkpoint"},
+        "average": {"output"},
+        "compare": {"systems", "output_dir"},
+        "score": {"checkpoint", "src", "tgt"},
     }
 
 
@@ -194,7 +200,7 @@ def test_every_other_leaf_builds(compose: Compose, tmp_path: Path, monkeypatch: 
         # Files must be named, and models are built above.
         if name in ("experiment", "model") or name.startswith("model/") or (name, option) == ("data", "files"):
             continue
-        config = compose("train", f"{name}={option}")
+        config = compose("compare" if name == "significance" else "train", f"{name}={option}")
         for place, group, leaf in leaves(config):
             if place.split(".")[0] == name:
                 made: Any = build.instantiate(leaf, place, group.family, group.partial)

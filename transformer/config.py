@@ -87,6 +87,7 @@ class FinalConfig:
 
     splits: list[str]  # test splits on which the best checkpoint is evaluated
     n_shown: int  # translations shown
+    n_bootstrap: int  # resamples for the 95% interval, 0 = none
 
 
 @dataclass
@@ -122,12 +123,32 @@ class TrainConfig:
 class TranslateConfig:
     """`translate`."""
 
-    checkpoint: str
+    checkpoint: Any  # a folder, or a list of folders: an ensemble
     input: str | None  # file; null = standard input
     output: str | None  # file; null = standard output
-    n_best: bool  # write all hypotheses with scores, tab-separated
+    input_format: str  # lines, tsv
+    format: str  # text, nbest, jsonl
+    alignments: str | None  # file
+    heatmaps: str | None  # folder
+    heatmap: str  # mean, heads
+    n_heatmaps: int
+    layer: int | None  # counted from 1; null = mean of all
     decoding: Leaf
     translation: TranslationConfig
+    runtime: RuntimeConfig
+
+
+@dataclass
+class ScoreConfig:
+    """`score`."""
+
+    checkpoint: Any  # a folder, or a list of folders: an ensemble
+    src: str
+    tgt: str
+    output: str | None  # file; null = standard output
+    format: str  # tsv, jsonl
+    max_tokens: int  # source and target tokens in a batch
+    buffer_lines: int  # pairs read ahead
     runtime: RuntimeConfig
 
 
@@ -135,8 +156,10 @@ class TranslateConfig:
 class EvaluateConfig:
     """`evaluate`."""
 
-    checkpoint: str
-    split: str
+    checkpoint: Any  # a folder, or a list of folders
+    ensemble: bool
+    split: Any  # a name, or a list of names
+    testset: str | None  # sacreBLEU's name of a set, instead of a split
     src: str | None  # a file pair instead of a split
     ref: str | None
     data_root: str | None  # where the checkpoint's corpus lies now
@@ -147,6 +170,37 @@ class EvaluateConfig:
     translation: TranslationConfig
     metrics: dict[str, Leaf]
     runtime: RuntimeConfig
+
+
+@dataclass
+class CompareConfig:
+    """`compare`."""
+
+    systems: list[str]
+    split: str
+    testset: str | None  # sacreBLEU's name of a set, instead of a split
+    src: str | None  # a file pair instead of a split
+    ref: str | None
+    data_root: str | None  # where the checkpoint's corpus lies now
+    train_tgt: str | None  # file
+    n_examples: int  # lines a system, each way
+    output_dir: str
+    decoding: Leaf
+    translation: TranslationConfig
+    metrics: dict[str, Leaf]
+    significance: Leaf
+    runtime: RuntimeConfig
+
+
+@dataclass
+class AverageConfig:
+    """`average`."""
+
+    run: str | None
+    last: int | None  # checkpoints
+    best: int | None  # checkpoints
+    checkpoints: list[str] | None
+    output: str
 
 
 # The least that each number may be; where null is allowed, it stays allowed.
@@ -166,6 +220,7 @@ LEAST = {
     "training.n_samples": 0,
     "training.max_len": 1,
     "final.n_shown": 0,
+    "final.n_bootstrap": 0,
 }
 
 
@@ -195,7 +250,14 @@ def check(config: TrainConfig) -> None:
         )
 
 
-SCHEMAS: dict[str, type] = {"train": TrainConfig, "translate": TranslateConfig, "evaluate": EvaluateConfig}
+SCHEMAS: dict[str, type] = {
+    "train": TrainConfig,
+    "translate": TranslateConfig,
+    "evaluate": EvaluateConfig,
+    "average": AverageConfig,
+    "compare": CompareConfig,
+    "score": ScoreConfig,
+}
 
 
 def register_schemas() -> None:

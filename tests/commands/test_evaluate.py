@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sacrebleu.dataset import DATASETS
 
 from transformer import build
-from transformer.commands.evaluate import show, write
+from transformer.commands.result import labels, show, write, write_hypotheses
 from transformer.data.corpus import Pair
 from transformer.decoding.translator import Translation
 from transformer.evaluation.metrics import Score
+from transformer.evaluation.named import named_set
 from transformer.evaluation.report import Row
 
 
 def evaluate(call: Any, run: Any, calm: list[str], folder: Path, *more: str) -> Any:
+    folder.mkdir(exist_ok=True)
     arguments = [f"checkpoint={run.best}", f"output_dir={folder / 'out'}", "n_bootstrap=0", *calm, *more]
     return call("evaluate", arguments, folder)
 
@@ -78,7 +81,7 @@ def test_a_split_is_decoded_as_at_the_end_of_training(run: Any, call: Any, calm:
     assert now["results"][0]["scores"] == then["results"][0]["scores"]
     assert now["checkpoint"] == str(run.best)
     assert (now["step"], now["decoding"]) == (then["step"], then["decoding"])
-    assert f"written: {tmp_path}/out/test.json and test.hyp.txt beside it" in ended.out
+    assert f"written to {tmp_path}/out: hypotheses, scores as JSON and Markdown" in ended.out
 
 
 def test_splits_and_metrics_by_name(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
@@ -86,7 +89,15 @@ def test_splits_and_metrics_by_name(run: Any, call: Any, calm: list[str], tmp_pa
     ended = evaluate(call, run, calm, tmp_path, *more)
     assert ended.code == 0, ended.err
     data = content(tmp_path, "validation")
-    assert list(data["results"][0]["scores"]) == ["BLEU", "BLEU-lc", "chrF2", "chrF2++", "TER-lc"]
+    assert list(data["results"][0]["scores"]) == [
+        "BLEU",
+        "BLEU-lc",
+        "chrF2",
+        "chrF2++",
+        "TER-lc",
+        "loss",
+        "perplexity",
+    ]
     assert data["decoding"]["_target_"].endswith("Greedy")
     assert ended.out.count("\nreference ") == 3
 
@@ -95,7 +106,11 @@ def test_without_a_folder_the_scores_go_to_the_run_s_results(copied_run: Any, ca
     arguments = ["checkpoint=saved/run/last", "split=validation", "n_bootstrap=0", *calm]
     assert call("evaluate", arguments, copied_run.folder).code == 0
     folder = copied_run.folder / "results" / "run" / "evaluation"
-    assert sorted(path.name for path in folder.glob("validation*")) == ["validation.hyp.txt", "validation.json"]
+    assert sorted(path.name for path in folder.glob("validation*")) == [
+        "validation.hyp.txt",
+        "validation.json",
+        "validation.md",
+    ]
 
 
 def test_the_corpus_may_have_moved(copied_run: Any, call: Any, calm: list[str], tiny_text: Path) -> None:
@@ -128,12 +143,97 @@ def test_the_corpus_may_have_moved(copied_run: Any, call: Any, calm: list[str], 
     assert not (folder / "gone").exists()
 
 
+def test_checkpoints_and_splits_make_one_table(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
+    last = run.best.parent / "last"
+    both = [f"checkpoint=[{run.best},{last}]", "split=[test,validation]", "decoding=greedy"]
+    ended = evaluate(call, run, calm, tmp_path, *both)
+    assert ended.code == 0, ended.err
+    rows = content(tmp_path, "evaluation")["results"]
+    expected = [(system, split) for system in ("run/best", "run/last") for split in ("test", "validation")]
+    assert [(row["system"], row["split"]) for row in rows] == expected
+    for row in rows:
+        name = f"{row['split']}.{row['system'].replace('/', '_')}"
+        assert content(tmp_path, name)["results"] == [row]
+        assert (tmp_path / "out" / f"{name}.hyp.txt").read_text().count("\n") == row["n_sentences"]
+        assert f"| {row['system']} | {row['split']} |" in (tmp_path / "out" / "evaluation.md").read_text()
+    assert all(len(line) <= 80 for line in ended.out.splitlines()[:-1])  # but for the path
+    alone = evaluate(call, run, calm, tmp_path / "alone", f"checkpoint={last}", "decoding=greedy")
+    assert alone.code == 0, alone.err
+    assert content(tmp_path / "alone", "test")["results"][0]["scores"] == rows[2]["scores"]
+
+
+def test_all_test_splits_are_those_but_training_and_validation(
+    run: Any, call: Any, calm: list[str], tmp_path: Path
+) -> None:
+    assert evaluate(call, run, calm, tmp_path, "split=all").code == 0
+    assert content(tmp_path, "test")["results"][0]["split"] == "test"
+    assert not (tmp_path / "out" / "evaluation.json").exists()
+
+
+def test_a_model_together_with_itself_is_that_model(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
+    ended = evaluate(call, run, calm, tmp_path, f"checkpoint=[{run.best},{run.best}]", "ensemble=true")
+    assert ended.code == 0, ended.err
+    alone = evaluate(call, run, calm, tmp_path / "alone", f"checkpoint={run.best}")
+    assert alone.code == 0
+    assert (tmp_path / "out" / "test.hyp.txt").read_text() == (tmp_path / "alone/out/test.hyp.txt").read_text()
+    assert content(tmp_path, "test")["checkpoint"] == [str(run.best)] * 2
+    told = evaluate(call, run, calm, tmp_path, f"checkpoint=[{run.best},{run.best}]").sentence
+    assert told.endswith("best more than once")
+
+
+def test_the_loss_is_that_of_validation(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
+    """Of the same split, teacher-forced during training and by this command."""
+    assert evaluate(call, run, calm, tmp_path, "split=validation", "decoding=greedy").code == 0
+    scores = content(tmp_path, "validation")["results"][0]["scores"]
+    lines = (run.folder / "results" / "run" / "metrics.jsonl").read_text().splitlines()
+    step = content(tmp_path, "validation")["step"]
+    [told] = [epoch for epoch in map(json.loads, lines) if epoch["step"] == step]
+    assert scores["loss"]["value"] == pytest.approx(told["valid_loss"], rel=1e-6)
+    assert scores["perplexity"]["value"] == pytest.approx(told["valid_perplexity"], rel=1e-5)
+    assert scores["loss"]["signature"].endswith("|eos:counted|smoothing:none")
+
+
+def test_a_named_set_is_read_where_sacrebleu_keeps_it(
+    copied_run: Any, call: Any, calm: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    for name in ("wmt13", "wmt14"):
+        monkeypatch.setattr(DATASETS[name], "_outdir", str(folder))
+    monkeypatch.setattr("transformer.commands.evaluate.named_set", lambda *names: named_set(names[0], "de", "en"))
+    for field in DATASETS["wmt14"].fieldnames("de-en"):
+        (folder / f"wmt14.de-en.{field}").write_text("the dog\na cat\n")
+    assert evaluate(call, copied_run, calm, tmp_path, "testset=wmt14").code == 0
+    assert content(tmp_path, "wmt14")["results"][0]["n_sentences"] == 2
+    told = evaluate(call, copied_run, calm, tmp_path, "testset=wmt13").sentence
+    assert told.startswith("transformer-evaluate: test set wmt13 de-en is not on disk and cannot be fetched (")
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["saved/a/best", "saved/b/best"], ["a/best", "b/best"]),
+        (["x/a/best", "y/a/best"], ["x/a/best", "y/a/best"]),
+        (["saved/a/best"], ["a/best"]),
+        (["best", "a/best"], ["best", "a/best"]),
+        (["out.txt", "./out.txt"], ["out.txt", "./out.txt"]),
+    ],
+)
+def test_labels_are_short_and_tell_systems_apart(paths: list[str], expected: list[str]) -> None:
+    assert list(labels(paths).values()) == expected
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
         (["split=nosplit"], "there is no split 'nosplit'; this corpus has train, validation, test"),
         (["src=x"], "src is x and ref is None; give both files or neither"),
         (["ref=x"], "src is None and ref is x; give both files or neither"),
+        (["src=x", "ref=y", "testset=wmt14"], "src is x and testset is wmt14; give one of the two"),
+        (["testset=lots"], "sacrebleu has no test set lots; `sacrebleu --list` shows what it has"),
+        (["testset=wmt14"], "test set wmt14 has no src-tgt, but cs-en, "),
+        (["split=[]"], "split is [], but must be a name or a list of names"),
+        (["checkpoint=[]"], "checkpoint is [], but must be a name or a list of names"),
         (["src=nofile", "ref=nofile"], "nofile does not exist; correct the path or put the file there"),
         (["n_bootstrap=1"], "n_bootstrap must be 0 (no interval) or at least 2 resamples, not 1"),
         (["output_dir=/proc/nowhere"], "/proc/nowhere"),
@@ -182,9 +282,11 @@ def test_translations_are_shown_evenly_spread(n: int, shown: list[int], capsys: 
 
 def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:
     row = Row("system", "test", 2, (Score("BLEU", 12.5, "sig", None, None),))
-    path = write(tmp_path / "new" / "folder", "test", [row], ["ł\u2028x", ""], {"step": 3})
+    hypotheses = write_hypotheses(tmp_path / "new" / "folder", "test", ["ł\u2028x", ""])
+    assert hypotheses.read_bytes() == "ł\u2028x\n\n".encode()
+    path = write(tmp_path / "new" / "folder", "test", [row], {"step": 3})
     assert path == tmp_path / "new" / "folder" / "test.json"
-    assert (path.parent / "test.hyp.txt").read_bytes() == "ł\u2028x\n\n".encode()
+    assert "| system | test | 2 | 12.50 |" in (path.parent / "test.md").read_text()
     read = json.loads(path.read_text())
     assert read["step"] == 3
     assert read["results"][0]["scores"]["BLEU"] == {"value": 12.5, "low": None, "high": None, "signature": "sig"}

@@ -100,7 +100,7 @@ def test_the_config_with_the_results_is_the_one_in_the_checkpoints(run: Any) -> 
 
 def test_the_best_checkpoint_is_evaluated(run: Any) -> None:
     folder = run.folder / "results" / "run" / "evaluation"
-    assert sorted(path.name for path in folder.iterdir()) == ["test.hyp.txt", "test.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["test.hyp.txt", "test.json", "test.md"]
     assert (folder / "test.hyp.txt").read_text().count("\n") == 12
     content = json.loads((folder / "test.json").read_text())
     assert content["checkpoint"] == "saved/run/best"
@@ -108,7 +108,7 @@ def test_the_best_checkpoint_is_evaluated(run: Any) -> None:
     assert content["decoding"]["beam_size"] == 5
     (row,) = content["results"]
     assert (row["split"], row["n_sentences"]) == ("test", 12)
-    assert list(row["scores"]) == ["BLEU", "BLEU-lc", "chrF2"]
+    assert list(row["scores"]) == ["BLEU", "BLEU-lc", "chrF2", "loss", "perplexity"]
     assert row["scores"]["chrF2"]["low"] < row["scores"]["chrF2"]["value"] < row["scores"]["chrF2"]["high"]
 
 

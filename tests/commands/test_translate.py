@@ -1,12 +1,15 @@
 """Translating: one line in, one line out, in order, from a file or standard input alike."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from transformer.commands.translate import format_line
+from transformer.commands.translate import as_nbest, as_text
 from transformer.decoding.translator import Translation
 
 Translate = Callable[..., Any]
@@ -69,12 +72,12 @@ def test_lines_read_ahead_change_nothing(translate: Translate) -> None:
 def test_what_is_no_latin_text_is_written_in_utf_8_whatever_the_locale(
     translate: Translate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transformer.commands.translate.format_line", lambda *_: "ł\u4e2d\n")
+    monkeypatch.setattr("transformer.commands.translate.FORMS", {"text": lambda *_: "ł\u4e2d\n"})
     assert translate(stdin="x\n").out == "ł\u4e2d\n"
 
 
 def test_all_hypotheses_with_their_scores(translate: Translate) -> None:
-    ended = translate("n_best=true", "decoding.n_best=3", stdin="the dog\n\na cat\n")
+    ended = translate("format=nbest", "decoding.n_best=3", stdin="the dog\n\na cat\n")
     rows = [line.split("\t") for line in ended.out.splitlines()]
     assert [row[0] for row in rows] == ["1", "1", "1", "2", "3", "3", "3"]
     assert rows[3] == ["2", "0.0000", "0.0000", ""]
@@ -104,6 +107,16 @@ def test_the_search_may_be_another(translate: Translate) -> None:
         (["input=nofile", "output=in"], "input nofile does not exist; correct the path or put the file there"),
         (["input=in", "decoding.n_best=9"], "n_best (9) must be at least 1 and at most beam_size (5)"),
         (["input=in", "translation.max_tokens=0"], "max_tokens must be at least 1, not 0"),
+        (["input=in", "format=xml"], "format is xml, but must be one of text, nbest, jsonl"),
+        (["input=in", "input_format=csv"], "input_format is csv, but must be one of lines, tsv"),
+        (["input=in", "heatmap=all"], "heatmap is all, but must be one of mean, heads"),
+        (["input=in", "n_heatmaps=0"], "n_heatmaps is 0, but must be at least 1; leave heatmaps out for none"),
+        (["input=in", "alignments=in"], "input and output are the same file, in; name another output"),
+        (
+            ["input=in", "output=x", "alignments=./x"],
+            "two outputs are the same file, ./x; name another for one of them",
+        ),
+        (["input=in", "format=jsonl", "layer=9"], "layer is 9, but the model has decoder layers 1 to "),
     ],
 )
 def test_mistakes_are_one_sentence_and_cost_no_file(
@@ -130,5 +143,83 @@ def test_a_line_that_is_too_long_is_cut_and_the_rest_stays(translate: Translate)
 
 def test_the_form_of_a_line() -> None:
     found = [Translation("eins", ["x"], -1.5, -0.75), Translation("zwei", ["y"], -2.0, -1.0)]
-    assert format_line(7, found, n_best=False) == "eins\n"
-    assert format_line(7, found, n_best=True) == "7\t-0.7500\t-1.5000\teins\n7\t-1.0000\t-2.0000\tzwei\n"
+    assert as_text((7, "one", found, []), None) == "eins\n"
+    assert as_nbest((7, "one", found, []), None) == "7\t-0.7500\t-1.5000\teins\n7\t-1.0000\t-2.0000\tzwei\n"
+
+
+def test_json_has_all_that_is_known_of_a_line(translate: Translate) -> None:
+    ended = translate("format=jsonl", "decoding.n_best=2", stdin="the dog\n\na \u00fc cat\n")
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert [(line["line"], line["source"]) for line in lines] == [(1, "the dog"), (2, ""), (3, "a \u00fc cat")]
+    assert "\u00fc" in ended.out
+    rows = [
+        row.split("\t") for row in translate("format=nbest", "decoding.n_best=2", stdin="the dog\n").out.splitlines()
+    ]
+    for row, found in zip(rows, lines[0]["translations"], strict=True):
+        assert row == ["1", f"{found['score']:.4f}", f"{found['log_prob']:.4f}", found["text"]]
+    for line in lines:
+        for found in line["translations"]:
+            words = found["text"].split()
+            assert [tgt for _, tgt in found["alignment"]] == list(range(len(words)))
+            assert all(0 <= src < len(line["source"].split()) for src, _ in found["alignment"])
+
+
+def test_alignments_and_pictures_are_of_the_best_translations(translate: Translate, tmp_path: Path) -> None:
+    text = "the dog sees a cat\n\nthe house\na bird\n"
+    more = ["alignments=al", "heatmaps=pictures", "n_heatmaps=3", "output=out", "decoding.n_best=2"]
+    assert translate(*more, stdin=text).code == 0
+    found = [json.loads(line)["translations"][0] for line in translate("format=jsonl", stdin=text).out.splitlines()]
+    expected = [" ".join(f"{src}-{tgt}" for src, tgt in best["alignment"]) for best in found]
+    assert (tmp_path / "al").read_text().split("\n") == [*expected, ""]
+    assert (tmp_path / "out").read_text() == translate(stdin=text).out
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == ["line_000001.png", "line_000003.png"]  # nothing to see of a blank line
+    assert translate("heatmaps=heads", "heatmap=heads", "n_heatmaps=1", stdin=text).code == 0
+    assert [path.read_bytes()[:4] for path in (tmp_path / "heads").iterdir()] == [b"\x89PNG"]
+
+
+def test_demands_come_in_columns(translate: Translate) -> None:
+    plain = translate(stdin="the dog sees\n").out.strip()
+    assert translate("input_format=tsv", stdin="the dog sees\n\n").out == f"{plain}\n\n"
+    first = translate("input_format=tsv", stdin="the dog sees\ta cat\n").out
+    assert first.startswith("a cat")
+    both = translate("input_format=tsv", stdin="the dog sees\t\tgreen ||| blue\n").out
+    assert "green" in both
+    assert "blue" in both
+    without = translate("input_format=tsv", stdin=f"the dog sees\t\t\t{plain.split()[0]}\n").out
+    assert plain.split()[0] not in without.split()
+    told = translate("input_format=tsv", stdin="x\na\tb\tc\td\te\n").sentence
+    assert told.startswith("transformer-translate: line 2 has 5 columns, but at most 4 are known: ")
+
+
+def test_an_ensemble_of_a_model_with_itself_changes_nothing(run: Any, translate: Translate) -> None:
+    more = ["decoding.n_best=3", "format=jsonl"]
+    alone = [json.loads(line) for line in translate(*more, stdin=TEXT).out.splitlines()]
+    together = translate(*more, f"checkpoint=[{run.best},{run.best}]", stdin=TEXT)
+    for a, b in zip(alone, map(json.loads, together.out.splitlines()), strict=True):
+        for x, y in zip(a["translations"], b["translations"], strict=True):
+            assert (x["text"], x["alignment"]) == (y["text"], y["alignment"])
+            assert x["log_prob"] == pytest.approx(y["log_prob"], abs=1e-4)
+
+
+def test_another_vocabulary_does_not_join_an_ensemble(run: Any, translate: Translate) -> None:
+    other = Path(__file__).parent.parent / "fixtures" / "checkpoint_v1"
+    told = translate(f"checkpoint=[{run.best},{other}]", stdin="x\n").sentence
+    assert told.endswith(f"{other} has another vocabulary than {run.best}; models that decode together need the same")
+
+
+def test_a_million_lines_would_not_be_held(run: Any, calm: list[str], tmp_path: Path) -> None:
+    """What is read ahead is bounded: when the first line comes out, no more than the buffer has gone in."""
+    command = [sys.executable, "-m", "transformer.commands.translate", f"checkpoint={run.best}", *calm]
+    command += ["translation.buffer_lines=4", "decoding=greedy", "format=jsonl"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in range(1, 4):
+            process.stdin.write(b"the dog\n" * 4)
+            process.stdin.flush()
+            told = [json.loads(process.stdout.readline())["line"] for _ in range(4)]
+            assert told == list(range(4 * number - 3, 4 * number + 1))
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        assert process.wait() == 0

@@ -13,7 +13,7 @@ from transformer.training.checkpoint import TRAINING, load_tensors, read_manifes
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 V1 = FIXTURES / "checkpoint_v1"
-LIMITS = ["translation.max_len_ratio=1", "translation.max_len_offset=10", "n_best=true"]
+LIMITS = ["translation.max_len_ratio=1", "translation.max_len_offset=10", "format=nbest"]
 
 
 def rows(text: str) -> list[tuple[str, float, float, str]]:

@@ -1,13 +1,13 @@
 """From a config to objects: the one place that knows both. Only what is named here may be built from a config."""
 
 from transformer.build.budget import found_budget, resumed_budget
-from transformer.build.decoder import metrics, search, translator
+from transformer.build.decoder import metrics, reference_loss, search, translator
 from transformer.build.machine import runtime
 from transformer.build.network import load_pretrained, model
 from transformer.build.part import explained, instantiate
 from transformer.build.run import observers, optimizer, trainer, validation_decoder
 from transformer.build.source import Data, data, loader
-from transformer.build.stored import Loaded, checkpoint_config, load
+from transformer.build.stored import Loaded, checkpoint_config, load, load_together
 
 __all__ = [
     "Data",
@@ -19,11 +19,13 @@ __all__ = [
     "instantiate",
     "load",
     "load_pretrained",
+    "load_together",
     "loader",
     "metrics",
     "model",
     "observers",
     "optimizer",
+    "reference_loss",
     "resumed_budget",
     "runtime",
     "search",

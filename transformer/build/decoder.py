@@ -1,17 +1,25 @@
 """How a config translates and scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from transformer.build.part import instantiate
 from transformer.config import TranslationConfig
+from transformer.data.batch import collate
+from transformer.data.batching import Sorted
+from transformer.data.corpus import Pair
 from transformer.data.tokenizer.base import TokenizerPair
-from transformer.decoding.search import Search
+from transformer.decoding.search import Search, StepModel
 from transformer.decoding.translator import Translator
 from transformer.evaluation.metrics import Metric
 from transformer.model.transformer import Transformer
+from transformer.training.distributed import World
+from transformer.training.loss import Objective
+from transformer.training.precision import Precision
+from transformer.training.validate import Validation, validate
 
 
 def search(leaf: Mapping[str, Any], where: str = "decoding") -> Search:
@@ -20,7 +28,7 @@ def search(leaf: Mapping[str, Any], where: str = "decoding") -> Search:
 
 
 def translator(
-    built: Transformer, tokenizers: TokenizerPair, how: Search, config: TranslationConfig, device: torch.device
+    built: StepModel, tokenizers: TokenizerPair, how: Search, config: TranslationConfig, device: torch.device
 ) -> Translator:
     """A translator that uses the model with the given search."""
     return Translator(
@@ -38,3 +46,33 @@ def translator(
 def metrics(leaves: Mapping[str, Mapping[str, Any]]) -> list[Metric]:
     """The configured metrics, in order."""
     return [instantiate(leaf, f"metrics.{name}", Metric) for name, leaf in leaves.items()]  # type: ignore[type-abstract]
+
+
+def reference_loss(
+    built: Transformer, tokenizers: TokenizerPair, pairs: Sequence[Pair], max_tokens: int, world: World
+) -> Validation | None:
+    """Teacher-forced, unsmoothed loss of the reference translations, over all their tokens, EOS included.
+
+    Pairs with a side that the model cannot take, or without a token, are left out; None where none is left.
+
+    Args:
+        built: the model.
+        tokenizers: its tokenizers.
+        pairs: source and reference lines.
+        max_tokens: most tokens of a batch on either side.
+        world: the device.
+    """
+    src, tgt = (
+        tokenizers.src.encode_lines([p.src for p in pairs]),
+        tokenizers.tgt.encode_lines([p.tgt for p in pairs]),
+    )
+    ids = [
+        (a, b) for a, b in zip(src, tgt, strict=True) if min(len(a), len(b)) > 0 and max(len(a), len(b)) < built.max_len
+    ]
+    if not ids:
+        return None
+    arrays = [(np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)) for a, b in ids]
+    lengths = np.asarray([(len(a), len(b)) for a, b in arrays])
+    plan = Sorted(max_tokens).plan(lengths[:, 0], lengths[:, 1], 0, 0)
+    batches = (collate([arrays[i] for i in indices.tolist()], indices) for indices in plan)
+    return validate(Objective(built, 0.0, chunked=True), batches, world, Precision("fp32", world.device))

@@ -1,5 +1,6 @@
 """A checkpoint folder to the objects in it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,8 @@ from omegaconf import OmegaConf
 from transformer.build.network import model
 from transformer.config import RuntimeConfig, TrainConfig
 from transformer.data.tokenizer.base import TokenizerPair
+from transformer.decoding.ensemble import Ensemble
+from transformer.decoding.search import StepModel
 from transformer.error import UserError
 from transformer.model.transformer import Transformer
 from transformer.training.checkpoint import (
@@ -29,14 +32,14 @@ class Loaded:
         folder: where it is.
         config: of the run that wrote it.
         tokenizers: its tokenizers.
-        model: its model, on the device, in evaluation mode.
+        model: its model, or that of several that decode together, on the device, in evaluation mode.
         manifest: step, epoch, monitored value.
     """
 
     folder: Path
     config: TrainConfig
     tokenizers: TokenizerPair
-    model: Transformer
+    model: Transformer | Ensemble
     manifest: dict[str, Any]
 
 
@@ -91,3 +94,24 @@ def load(folder: str | Path, run: RuntimeConfig, device: torch.device) -> Loaded
     tokenizers = TokenizerPair.load(path / TOKENIZER)
     built = _restored(path, config, tokenizers, run)
     return Loaded(path, config, tokenizers, built.to(device).eval(), manifest)
+
+
+def load_together(folders: Sequence[str | Path], run: RuntimeConfig, device: torch.device) -> Loaded:
+    """Loads one checkpoint, or several as an ensemble; folder, config and manifest are the first one's.
+
+    Raises:
+        UserError: what `load` raises; no folder; vocabularies that differ.
+    """
+    if not folders:
+        raise UserError("checkpoint names no folder; say checkpoint=FOLDER or checkpoint=[FOLDER,FOLDER]")
+    loaded = [load(folder, run, device) for folder in folders]
+    first = loaded[0]
+    for other in loaded[1:]:
+        if other.tokenizers.fingerprint() != first.tokenizers.fingerprint():
+            raise UserError(
+                f"{other.folder} has another vocabulary than {first.folder}; models that decode together need the same"
+            )
+    if len(loaded) == 1:
+        return first
+    members = [cast(StepModel, other.model) for other in loaded]
+    return Loaded(first.folder, first.config, first.tokenizers, Ensemble(members).eval(), first.manifest)

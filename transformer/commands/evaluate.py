@@ -1,55 +1,42 @@
-"""transformer-evaluate: decode a test split with a checkpoint and score it."""
+"""transformer-evaluate: decode test splits with checkpoints and score them."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from transformer import build
 from transformer.commands.launch import launch
+from transformer.commands.result import labels, loss_scores, score_split, show, write, write_hypotheses
 from transformer.commands.resume import plain
-from transformer.config import EvaluateConfig
+from transformer.config import CompareConfig, EvaluateConfig
 from transformer.data.corpus import Corpus, FilesCorpus, Pair
-from transformer.decoding.translator import Translator
 from transformer.error import UserError
-from transformer.evaluation.metrics import Metric
-from transformer.evaluation.report import Row, as_data, text_table
+from transformer.evaluation.named import named_set
+from transformer.evaluation.report import Row, text_table
+from transformer.training.distributed import World
 
 
-def score_split(
-    name: str, split: str, pairs: Sequence[Pair], translator: Translator, metrics: Sequence[Metric], n_bootstrap: int
-) -> tuple[Row, list[str]]:
-    """Decodes the source side and scores it against the target side; returns the row of scores and the hypotheses."""
-    hypotheses = [best[0].text for best in translator.translate(pair.src for pair in pairs)]
-    references = [pair.tgt for pair in pairs]
-    scores = tuple(metric.score(hypotheses, references, n_bootstrap) for metric in metrics)
-    return Row(name, split, len(hypotheses), scores), hypotheses
+def names(given: object, what: str) -> list[str]:
+    """One name or several, as a list."""
+    found = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else [given]
+    if not found or not all(isinstance(name, str) and name for name in found):
+        raise UserError(f"{what} is {given}, but must be a name or a list of names")
+    return [str(name) for name in found]
 
 
-def write(folder: Path, split: str, rows: Sequence[Row], hypotheses: Sequence[str], facts: dict[str, object]) -> Path:
-    """Writes <split>.hyp.txt and <split>.json; returns the latter's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # A hypothesis never holds a line break, so that line i stays the translation of line i.
-    (folder / f"{split}.hyp.txt").write_text("".join(f"{h}\n" for h in hypotheses), encoding="utf-8", newline="\n")
-    path = folder / f"{split}.json"
-    content = {**facts, "results": as_data(rows)}
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
-
-
-def show(pairs: Sequence[Pair], hypotheses: Sequence[str], n: int) -> None:
-    """Prints n translations, evenly spread, beside source and reference."""
-    for i in range(0, len(pairs), max(1, len(pairs) // n)) if n else ():
-        if i // max(1, len(pairs) // n) < n:
-            print(f"\nsource      {pairs[i].src}\ntranslation {hypotheses[i]}\nreference   {pairs[i].tgt}")
-
-
-def _corpus(config: EvaluateConfig, loaded: build.Loaded) -> Corpus:
-    trained_on = loaded.config.data
+def _file_pair(config: EvaluateConfig | CompareConfig, languages: tuple[str, str]) -> tuple[str, str] | None:
+    """The files that are evaluated instead of a split of the checkpoint's corpus, if there are any."""
     if (config.src is None) != (config.ref is None):
         raise UserError(f"src is {config.src} and ref is {config.ref}; give both files or neither")
-    if config.src is not None:
-        pair = {"src": config.src, "tgt": config.ref, "tsv": None}
-        return FilesCorpus(trained_on["src_language"], trained_on["tgt_language"], pair, pair, {"test": pair})
+    if config.src is not None and config.testset is not None:
+        raise UserError(f"src is {config.src} and testset is {config.testset}; give one of the two")
+    if config.testset is not None:
+        source, reference = named_set(config.testset, *languages)
+        return str(source), str(reference)
+    return (config.src, config.ref) if config.src is not None and config.ref is not None else None
+
+
+def _corpus(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> Corpus:
+    trained_on = loaded.config.data
     if config.data_root is not None:
         if "root" not in trained_on:
             raise UserError("data_root does not apply: the checkpoint's corpus is given by files; use src and ref")
@@ -57,29 +44,71 @@ def _corpus(config: EvaluateConfig, loaded: build.Loaded) -> Corpus:
     return build.instantiate(trained_on, "data", Corpus)  # type: ignore[type-abstract]
 
 
+def texts(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> dict[str, list[Pair]]:
+    """What a checkpoint is evaluated on: name -> pairs of lines."""
+    languages = loaded.config.data["src_language"], loaded.config.data["tgt_language"]
+    if files := _file_pair(config, languages):
+        pair = {"src": files[0], "tgt": files[1], "tsv": None}
+        corpus: Corpus = FilesCorpus(*languages, pair, pair, {"test": pair})
+        return {config.testset or Path(files[0]).name: list(corpus.pairs("test"))}
+    corpus = _corpus(config, loaded)
+    corpus.prepare()
+    wanted = corpus.splits()[2:] if config.split == "all" else names(config.split, "split")
+    return {name: list(corpus.pairs(name)) for name in map(corpus.resolve, wanted)}
+
+
+def _folder(config: EvaluateConfig, loaded: build.Loaded) -> Path:
+    """Where everything goes; made now, so that no decoding is lost to a folder that cannot be written."""
+    beside = Path(loaded.config.results_dir) / loaded.config.name / "evaluation"
+    folder = Path(config.output_dir) if config.output_dir else beside
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _evaluated(
+    config: EvaluateConfig,
+    name: str,
+    loaded: build.Loaded,
+    folder: Path,
+    suffix: str | None,
+    facts: dict[str, object],
+    world: World,
+) -> list[Row]:
+    """The rows of one checkpoint or ensemble; its hypotheses and scores are written, with the suffix in their names."""
+    how = build.search(config.decoding)
+    translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
+    rows = []
+    for split, pairs in texts(config, loaded).items():
+        row, hypotheses = score_split(name, split, pairs, translator, build.metrics(config.metrics), config.n_bootstrap)
+        scores = (*row.scores, *loss_scores(loaded, pairs, config.translation, world))
+        rows.append(Row(row.system, row.split, row.n_sentences, scores))
+        label = split if suffix is None else f"{split}.{suffix.replace('/', '_').replace(' ', '')}"
+        write_hypotheses(folder, label, hypotheses)
+        show(pairs, hypotheses, config.n_shown)
+        write(folder, label, rows[-1:], {**facts, "decoding": plain(config)["decoding"]})
+    return rows
+
+
 def run(config: EvaluateConfig) -> None:
     """Evaluates and prints."""
     world = build.runtime(config.runtime)
-    loaded = build.load(config.checkpoint, config.runtime, world.device)
-    corpus = _corpus(config, loaded)
-    split = "test" if config.src else corpus.resolve(config.split)
-    if not config.src:
-        corpus.prepare()
-    metrics = build.metrics(config.metrics)
-    translator = build.translator(
-        loaded.model, loaded.tokenizers, build.search(config.decoding), config.translation, world.device
-    )
-    pairs = list(corpus.pairs(split))
-    label = Path(config.src).name if config.src else split
-    folder = Path(loaded.config.results_dir) / loaded.config.name / "evaluation"
-    folder = Path(config.output_dir) if config.output_dir else folder
-    folder.mkdir(parents=True, exist_ok=True)  # now, so that no decoding is lost to a folder that cannot be written
-    row, hypotheses = score_split(config.checkpoint, label, pairs, translator, metrics, config.n_bootstrap)
-    facts = {"checkpoint": config.checkpoint, "step": loaded.manifest["step"], "decoding": plain(config)["decoding"]}
-    path = write(folder, label, [row], hypotheses, facts)
-    show(pairs, hypotheses, config.n_shown)
-    print(text_table([row]))
-    print(f"written: {path} and {path.with_suffix('').name}.hyp.txt beside it")
+    build.search(config.decoding), build.metrics(config.metrics)  # no mistake in them shows only after loading
+    folders = names(config.checkpoint, "checkpoint")
+    if doubled := {f for f in folders if folders.count(f) > 1} - (set(folders) if config.ensemble else set()):
+        raise UserError(f"checkpoint names {', '.join(sorted(doubled))} more than once")
+    short = labels(folders)
+    systems = {" + ".join(short[f] for f in folders): folders} if config.ensemble else {short[f]: [f] for f in folders}
+    rows: list[Row] = []
+    folder = None
+    for name, members in systems.items():
+        loaded = build.load_together(members, config.runtime, world.device)
+        folder = folder or _folder(config, loaded)
+        facts = {"checkpoint": members if config.ensemble else members[0], "step": loaded.manifest["step"]}
+        rows += _evaluated(config, name, loaded, folder, None if len(systems) == 1 else name, facts, world)
+    print(text_table(rows))
+    if folder and len(rows) > 1:
+        write(folder, "evaluation", rows, {"decoding": plain(config)["decoding"]})
+    print(f"written to {folder}: hypotheses, scores as JSON and Markdown")
 
 
 def main() -> None:

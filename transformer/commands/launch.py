@@ -90,7 +90,8 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
         sys.stdout.reconfigure(line_buffering=True, errors="replace")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; the sentence is ours
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    for library in ("matplotlib", "sacrebleu"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     codes: list[int] = []
     composed = False
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from transformer import build
-from transformer.commands.evaluate import score_split, show, write
 from transformer.commands.launch import launch
+from transformer.commands.result import loss_scores, score_split, show, write, write_hypotheses
 from transformer.commands.resume import plain, refuse_changes
 from transformer.config import TrainConfig, check
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
-from transformer.evaluation.report import text_table
+from transformer.evaluation.report import Row, text_table
 from transformer.training.checkpoint import TOKENIZER, newest_intact, read_manifest
 from transformer.training.distributed import World
 from transformer.training.environment import differences
@@ -102,11 +102,15 @@ def _evaluate_best(config: TrainConfig, source: build.Data, world: World) -> Non
     for name in config.final.splits:
         split = source.corpus.resolve(name)
         pairs = list(source.corpus.pairs(split))
-        row, hypotheses = score_split(str(best), split, pairs, translator, build.metrics(config.metrics), 1000)
-        rows.append(row)
+        row, hypotheses = score_split(
+            str(best), split, pairs, translator, build.metrics(config.metrics), config.final.n_bootstrap
+        )
+        scores = (*row.scores, *loss_scores(loaded, pairs, config.translation, world))
+        rows.append(Row(row.system, row.split, row.n_sentences, scores))
         folder = Path(config.results_dir) / config.name / "evaluation"
         facts = {"checkpoint": str(best), "step": loaded.manifest["step"], "decoding": plain(config)["decoding"]}
-        write(folder, split, [row], hypotheses, facts)
+        write_hypotheses(folder, split, hypotheses)
+        write(folder, split, rows[-1:], facts)
         if name == config.final.splits[0]:
             show(pairs, hypotheses, config.final.n_shown)
     if rows:

@@ -24,13 +24,14 @@ class Translation:
     """One translation of a line.
 
     text: plain, detokenised. tokens: its pieces. log_prob: sum of log-probabilities, EOS included.
-    score: what the n-best list is ranked by.
+    score: what the n-best list is ranked by. ids: the pieces' ids, without BOS and EOS.
     """
 
     text: str
     tokens: list[str]
     log_prob: float
     score: float
+    ids: tuple[int, ...] = ()
 
 
 NOTHING = Translation("", [], 0.0, 0.0)
@@ -195,7 +196,7 @@ class Translator:
         ids = hypothesis.ids
         # A byte token may write a line break, which would shift all later lines of a file.
         text = tgt.decode(ids).replace("\r", " ").replace("\n", " ")
-        return Translation(text, tgt.tokens(ids), hypothesis.log_prob, hypothesis.score)
+        return Translation(text, tgt.tokens(ids), hypothesis.log_prob, hypothesis.score, tuple(ids))
 
 
 def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:

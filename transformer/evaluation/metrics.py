@@ -17,10 +17,12 @@ from transformer.error import UserError
 class Score:
     """One number about one system on one split.
 
-    name: "BLEU", "BLEU-lc", "chrF2", "chrF2++", "TER"; "-lc" at the end says that case was ignored.
-    value: 0-100 (TER may exceed 100: more edits than reference words).
+    name: "BLEU", "BLEU-lc", "chrF2", "chrF2++", "TER"; "-lc" at the end says that case was ignored. Or "loss", in nats
+        per token, and "perplexity".
+    value: 0-100 (TER may exceed 100: more edits than reference words); loss and perplexity have no bound.
     signature: sacrebleu's, to be quoted with the number.
     low, high: 95% bootstrap interval, None where none was asked for.
+    n_digits: decimals that it is shown with.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Score:
     signature: str
     low: float | None
     high: float | None
+    n_digits: int = 2
 
 
 class Metric(ABC):

@@ -24,7 +24,7 @@ def cell(score: Score | None) -> str:
     if score is None:
         return "-"
     if score.low is None or score.high is None:
-        return f"{score.value:.2f}"
+        return f"{score.value:.{score.n_digits}f}"
     return f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
 
 

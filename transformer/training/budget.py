@@ -69,16 +69,16 @@ def heaviest(store: PairStore, max_tokens: int) -> list[Batch]:
 
 def free_memory() -> int | None:
     """Bytes of main memory that this process may still take, or None where the system does not tell."""
-    found = []
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii")
-        found += [max(0, int(limit) - int(used))] if limit != "max" else []
-    except OSError:  # no Linux, or no such limit
-        pass
+    lines = _told(Path("/proc/meminfo")).splitlines()
+    found = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    limit, used = (_told(Path("/sys/fs/cgroup") / name).strip() for name in ("memory.max", "memory.current"))
+    if limit.isdigit() and used.isdigit():
+        found.append(max(0, int(limit) - int(used)))
     return min(found, default=None)
+
+
+def _told(path: Path) -> str:
+    return path.read_text(encoding="ascii") if path.is_file() else ""
 
 
 def peak_memory() -> int:

@@ -141,6 +141,64 @@ def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
     return None, complaints
 
 
+def best_first(checkpoints: list[Path], lower_is_better: bool) -> list[Path]:
+    """Those of the checkpoints with a monitored value, best first; of equals the earlier."""
+    values: dict[Path, float] = {}
+    for path in checkpoints:
+        with contextlib.suppress(UserError):  # a damaged one cannot be the best, and is no reason to stop
+            value = read_manifest(path).get("monitored")
+            values[path] = math.nan if value is None else float(value)
+    sign = 1 if lower_is_better else -1
+    return sorted((p for p in values if not math.isnan(values[p])), key=lambda p: sign * values[p])
+
+
+def write_checkpoint(
+    target: Path,
+    step: int,
+    tensors: dict[str, dict[str, Any]],
+    facts: dict[str, Any],
+    write_static: Callable[[Path], None],
+) -> None:
+    """Writes a checkpoint into a hidden folder beside its place, syncs it, then renames it.
+
+    Args:
+        target: its place; a checkpoint that is there is replaced in the end.
+        step: updates so far.
+        tensors: file name -> state; tensors and plain values only.
+        facts: goes into the manifest.
+        write_static: called with the hidden folder; writes config and tokenizer into it.
+
+    Raises:
+        UserError: it cannot be written; what was there is as it was.
+    """
+    aside = target.parent / f".{target.name}.partial"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        for name, state in tensors.items():
+            write_tensors(aside / name, state)
+        write_static(aside)
+        paths = sorted(aside.rglob("*"))
+        sums = {p.relative_to(aside).as_posix(): sha256(p) for p in paths if p.is_file()}
+        manifest = {"format_version": FORMAT_VERSION, "step": step, **facts, "files": sums}
+        (aside / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        for path in [*paths, aside / MANIFEST, aside]:
+            sync(path)
+        if target.exists():  # the same step again, now with its validation
+            replaced = target.parent / f".{target.name}.replaced"
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.rename(target, replaced)
+        os.rename(aside, target)
+        sync(target.parent)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise UserError(
+            f"checkpoint {target} could not be written ({error}); is the disk full? Earlier ones are intact: make "
+            "room, then go on with resume=true"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Retention:
     """Which checkpoints stay.
@@ -191,32 +249,8 @@ class CheckpointFolder:
         Raises:
             UserError: it cannot be written; the earlier ones are as they were.
         """
-        target, aside = self.folder / f"step_{step:09d}", self.folder / f".step_{step:09d}.partial"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
-            write_tensors(aside / MODEL, model)
-            write_tensors(aside / TRAINING, training)
-            self.write_static(aside)
-            paths = sorted(aside.rglob("*"))
-            sums = {p.relative_to(aside).as_posix(): sha256(p) for p in paths if p.is_file()}
-            manifest = {"format_version": FORMAT_VERSION, "step": step, **facts, "files": sums}
-            (aside / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-            for path in [*paths, aside / MANIFEST, aside]:
-                sync(path)
-            if target.exists():  # the same step again, now with its validation
-                replaced = self.folder / f".{target.name}.replaced"
-                shutil.rmtree(replaced, ignore_errors=True)
-                os.rename(target, replaced)
-            os.rename(aside, target)
-            sync(self.folder)
-        except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise UserError(
-                f"checkpoint {target} could not be written ({error}); is the disk full? Earlier ones are intact: make "
-                "room, then go on with resume=true"
-            ) from error
+        target = self.folder / f"step_{step:09d}"
+        write_checkpoint(target, step, {MODEL: model, TRAINING: training}, facts, self.write_static)
         self._tidy(target)
         return target
 
@@ -226,23 +260,13 @@ class CheckpointFolder:
             shutil.rmtree(leftover)
         present = complete(self.folder)
         valid = [p for p in present if p <= newest]
-        ranked = self._ranked(valid)
+        ranked = best_first(valid, self.retention.lower_is_better)
         self._link("last", newest)
         self._link("best", ranked[0] if ranked else newest)
         keep = {*valid[-self.retention.n_last :], *ranked[: self.retention.n_best]}
         for path in present:
             if path not in keep:
                 shutil.rmtree(path)
-
-    def _ranked(self, checkpoints: list[Path]) -> list[Path]:
-        """Those with a monitored value, best first; of equals the earlier."""
-        values: dict[Path, float] = {}
-        for path in checkpoints:
-            with contextlib.suppress(UserError):  # a damaged one cannot be the best, and is no reason to stop
-                value = read_manifest(path).get("monitored")
-                values[path] = math.nan if value is None else float(value)
-        sign = 1 if self.retention.lower_is_better else -1
-        return sorted((p for p in values if not math.isnan(values[p])), key=lambda p: sign * values[p])
 
     def _link(self, name: str, target: Path) -> None:
         aside = self.folder / f".{name}.partial"

@@ -330,6 +330,7 @@ class Trainer:
             "step_in_epoch": self.progress.step_in_epoch,
             "monitor": self.limits.monitor,
             "monitored": monitored,
+            "lower_is_better": self.limits.lower_is_better,
             "environment": self.environment,
         }
         with self._averaged() as weights:

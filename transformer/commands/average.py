@@ -1,0 +1,45 @@
+"""transformer-average: several checkpoints of a run to one with the mean of their weights."""
+
+from pathlib import Path
+
+from transformer.commands.evaluate import names
+from transformer.commands.launch import launch
+from transformer.config import AverageConfig
+from transformer.error import UserError
+from transformer.training.average import average, best, newest
+
+
+def _chosen(config: AverageConfig) -> list[Path]:
+    given = {"last": config.last, "best": config.best, "checkpoints": config.checkpoints}
+    said = [key for key, value in given.items() if value is not None]
+    if len(said) != 1:
+        raise UserError(f"give one of last=N, best=N and checkpoints=[FOLDER,...], not {', '.join(said) or 'none'}")
+    if config.checkpoints is not None:
+        return [Path(name) for name in names(config.checkpoints, "checkpoints")]
+    if config.run is None:
+        raise UserError(f"{said[0]} is given, but not the run whose checkpoints are meant; say run=saved/NAME")
+    n = given[said[0]]
+    if not isinstance(n, int) or n < 1:
+        raise UserError(f"{said[0]} is {n}, but must be at least 1")
+    run = Path(config.run)
+    if not run.is_dir():
+        raise UserError(f"run {run} does not exist; name the folder of a run, such as saved/NAME")
+    return newest(run, n) if config.last is not None else best(run, n)
+
+
+def run(config: AverageConfig) -> None:
+    """Averages, and says what of."""
+    chosen = _chosen(config)
+    average(chosen, Path(config.output))
+    print(f"{config.output}: the mean of {len(chosen)} checkpoints")
+    for path in chosen:
+        print(f"  {path}")
+
+
+def main() -> None:
+    """The command line."""
+    launch("average", run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""transformer-compare: several systems on one test set, as a table and as a page."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformer import build
+from transformer.commands.evaluate import names, texts
+from transformer.commands.launch import launch
+from transformer.commands.result import labels, write_hypotheses
+from transformer.config import CompareConfig
+from transformer.data.corpus import Corpus
+from transformer.data.reader import read_aligned, read_lines
+from transformer.error import UserError
+from transformer.evaluation.bucket import word_counts
+from transformer.evaluation.compare import compare
+from transformer.evaluation.html import page
+from transformer.evaluation.significance import Significance
+from transformer.training.distributed import World
+
+
+def _lines(config: CompareConfig, first: build.Loaded | None) -> tuple[str, list[str] | None, list[str]]:
+    """What is translated: its name, sources if they are known, references."""
+    if first is None or (config.src is None and config.ref is not None):
+        if config.ref is None:
+            raise UserError("no system is a checkpoint, so its test split is not known; say ref=FILE, and src=FILE too")
+        if config.src is None:
+            return Path(config.ref).name, None, list(read_lines(Path(config.ref)))
+        pairs = list(read_aligned(Path(config.src), Path(config.ref)))
+        return Path(config.ref).name, [pair.src for pair in pairs], [pair.tgt for pair in pairs]
+    if not isinstance(config.split, str) or config.split == "all":
+        raise UserError(f"split is {config.split}, but systems are compared on one split at a time")
+    [(name, pairs)] = texts(config, first).items()
+    return name, [pair.src for pair in pairs], [pair.tgt for pair in pairs]
+
+
+def _counts(config: CompareConfig, first: build.Loaded | None) -> dict[str, int] | None:
+    """How often each word occurs in the target side of the training text, if that is there."""
+    if config.train_tgt is not None:
+        return word_counts(read_lines(Path(config.train_tgt)))
+    if first is None:
+        return None
+    data = first.config.data
+    try:
+        data = {**data, "root": config.data_root} if config.data_root is not None else data
+        corpus = build.instantiate(data, "data", Corpus)  # type: ignore[type-abstract]
+        return word_counts(pair.tgt for pair in corpus.pairs("train"))
+    except UserError as error:
+        print(f"no scores by word frequency: {error}")
+        return None
+
+
+def _translated(
+    config: CompareConfig, name: str, loaded: build.Loaded, sources: Sequence[str] | None, world: World
+) -> list[str]:
+    if sources is None:
+        raise UserError(f"system {name} is a checkpoint, so it needs source text; say src=FILE")
+    how = build.search(config.decoding)
+    translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
+    found = [best[0].text for best in translator.translate(sources)]
+    print(f"translated {len(found)} lines with {name}")
+    return found
+
+
+def run(config: CompareConfig) -> None:
+    """Compares, prints, writes."""
+    world = build.runtime(config.runtime)
+    systems = names(config.systems, "systems")
+    if len(set(systems)) < max(2, len(systems)):
+        raise UserError(f"systems names {', '.join(systems)}; name two or more different ones")
+    metrics = build.metrics(config.metrics)
+    significance = build.instantiate(config.significance, "significance", Significance)  # type: ignore[type-abstract]
+    loaded = {name: build.load(name, config.runtime, world.device) for name in systems if Path(name).is_dir()}
+    first = next(iter(loaded.values()), None)
+    split, sources, references = _lines(config, first)
+    given = {name: list(read_lines(Path(name))) for name in systems if name not in loaded}
+    for name, lines in given.items():
+        if len(lines) != len(references):
+            raise UserError(f"system {name} has {len(lines)} lines, but there are {len(references)} references")
+    folder = Path(config.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    hypotheses = {
+        name: given[name] if name in given else _translated(config, name, loaded[name], sources, world)
+        for name in systems
+    }
+    for number, name in enumerate(systems, 1):
+        if name in loaded:
+            write_hypotheses(folder, f"system{number}", hypotheses[name])
+    counts, short = _counts(config, first), labels(systems)
+    named = {short[name]: lines for name, lines in hypotheses.items()}
+    found = compare(named, references, metrics, significance, split, sources, counts, config.n_examples)
+    (folder / "comparison.html").write_text(page(found), encoding="utf-8")
+    text = json.dumps(found.data(), indent=1, ensure_ascii=False)
+    (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    print(found.text())
+    print(f"written: {folder / 'comparison.html'}, comparison.json beside it")
+
+
+def main() -> None:
+    """The command line."""
+    launch("compare", run)
+
+
+if __name__ == "__main__":
+    main()

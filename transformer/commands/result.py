@@ -1,0 +1,75 @@
+"""What evaluating prints and writes: hypotheses, scores, translations to look at."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformer import build
+from transformer.config import TranslationConfig
+from transformer.data.corpus import Pair
+from transformer.decoding.translator import Translator
+from transformer.evaluation.metrics import Metric, Score
+from transformer.evaluation.report import Row, as_data, markdown_table
+from transformer.model.transformer import Transformer
+from transformer.training.distributed import World
+
+
+def labels(names: Sequence[str]) -> dict[str, str]:
+    """A short label for each path: its last two parts, or as many as tell it from the others."""
+    parts = {name: Path(name).parts for name in names}
+    for n in range(2, max(map(len, parts.values()), default=0) + 1):
+        short = {name: "/".join(path[-n:]) for name, path in parts.items()}
+        if len(set(short.values())) == len(short):
+            return short
+    return {name: name for name in names}
+
+
+def score_split(
+    name: str, split: str, pairs: Sequence[Pair], translator: Translator, metrics: Sequence[Metric], n_bootstrap: int
+) -> tuple[Row, list[str]]:
+    """Decodes the source side and scores it against the target side; returns the row of scores and the hypotheses."""
+    hypotheses = [best[0].text for best in translator.translate(pair.src for pair in pairs)]
+    references = [pair.tgt for pair in pairs]
+    scores = tuple(metric.score(hypotheses, references, n_bootstrap) for metric in metrics)
+    return Row(name, split, len(hypotheses), scores), hypotheses
+
+
+def loss_scores(
+    loaded: build.Loaded, pairs: Sequence[Pair], config: TranslationConfig, world: World
+) -> tuple[Score, ...]:
+    """Loss and perplexity of the references under a single model; nothing for an ensemble."""
+    if not isinstance(loaded.model, Transformer):
+        return ()
+    found = build.reference_loss(loaded.model, loaded.tokenizers, pairs, config.max_tokens, world)
+    if found is None:
+        return ()
+    how = f"tokens:{found.n_tgt_tokens}|eos:counted|smoothing:none"
+    return (
+        Score("loss", found.loss, how, None, None, n_digits=4),
+        Score("perplexity", found.perplexity, how, None, None),
+    )
+
+
+def write(folder: Path, name: str, rows: Sequence[Row], facts: dict[str, object]) -> Path:
+    """Writes <name>.json and <name>.md; returns the former's path."""
+    path = folder / f"{name}.json"
+    content = {**facts, "results": as_data(rows)}
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(markdown_table(rows), encoding="utf-8")
+    return path
+
+
+def write_hypotheses(folder: Path, name: str, hypotheses: Sequence[str]) -> Path:
+    """Writes <name>.hyp.txt and returns its path; the folder is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.hyp.txt"
+    # A hypothesis never holds a line break, so that line i stays the translation of line i.
+    path.write_text("".join(f"{h}\n" for h in hypotheses), encoding="utf-8", newline="\n")
+    return path
+
+
+def show(pairs: Sequence[Pair], hypotheses: Sequence[str], n: int) -> None:
+    """Prints n translations, evenly spread, beside source and reference."""
+    for i in range(0, len(pairs), max(1, len(pairs) // n)) if n else ():
+        if i // max(1, len(pairs) // n) < n:
+            print(f"\nsource      {pairs[i].src}\ntranslation {hypotheses[i]}\nreference   {pairs[i].tgt}")

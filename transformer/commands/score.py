@@ -1,0 +1,66 @@
+"""transformer-score: how likely a model finds translations that are given."""
+
+import math
+import sys
+from pathlib import Path
+
+from transformer import build
+from transformer.commands.evaluate import names
+from transformer.commands.launch import launch
+from transformer.commands.stream import check_files, count_lines, json_line, output_file
+from transformer.config import ScoreConfig
+from transformer.data.reader import read_aligned
+from transformer.decoding.scorer import PairScore, Scorer
+from transformer.error import UserError
+from transformer.monitoring.bar import counted
+from transformer.training.validate import perplexity
+
+FORMATS = ("tsv", "jsonl")
+
+
+def as_tsv(number: int, score: PairScore) -> str:
+    """Log-probability, tokens, and their quotient."""
+    n = len(score.tokens)
+    return f"{score.log_prob:.4f}\t{n}\t{score.log_prob / n:.4f}\n"
+
+
+def as_json(number: int, score: PairScore) -> str:
+    """The same, with the log-probability of every token, as one JSON object."""
+    values = {
+        "line": number,
+        "log_prob": score.log_prob,
+        "tokens": score.tokens,
+        "token_log_probs": score.token_log_probs,
+    }
+    return json_line(values)
+
+
+def run(config: ScoreConfig) -> None:
+    """Scores every pair of lines, in order; tells the corpus's loss on standard error."""
+    if config.format not in FORMATS:
+        raise UserError(f"format is {config.format}, but must be one of {', '.join(FORMATS)}")
+    check_files([config.src, config.tgt], [config.output])
+    world = build.runtime(config.runtime)
+    loaded = build.load_together(names(config.checkpoint, "checkpoint"), config.runtime, world.device)
+    scorer = Scorer(loaded.model, loaded.tokenizers, config.max_tokens, world.device, config.buffer_lines)
+    form = as_json if config.format == "jsonl" else as_tsv
+    total, n_tokens, n_pairs = 0.0, 0, 0
+    with output_file(config.output) as file:
+        scores = scorer.score(read_aligned(Path(config.src), Path(config.tgt)))
+        for n_pairs, score in enumerate(counted(scores, count_lines(config.src), "scoring", None), 1):
+            file.write(form(n_pairs, score))
+            file.flush()
+            total, n_tokens = total + score.log_prob, n_tokens + len(score.tokens)
+    loss = -total / n_tokens if n_tokens else math.nan
+    print(
+        f"{n_pairs:,} pairs, {n_tokens:,} tokens: loss {loss:.4f}, perplexity {perplexity(loss):.2f}", file=sys.stderr
+    )
+
+
+def main() -> None:
+    """The command line."""
+    launch("score", run)
+
+
+if __name__ == "__main__":
+    main()
