@@ -74,7 +74,7 @@ def test_a_mistake_in_composing_is_one_sentence(overrides: str, sentence: str, c
         "no pair of the split 'train' can be used: of 60 pairs 0 have an empty side and 60 are over",
     ),
     ("training.max_epochs=null", "training: training would never end: set max_epochs or max_steps"),
-    ("training.monitor=blue", "training: monitor must be valid_loss or bleu, not blue"),
+    ("training.monitor=blue", "training.monitor is blue, but must be one of valid_loss, valid_accuracy, bleu, chrf"),
     (
         "training.monitor=bleu training.bleu_every_epochs=2",
         "training: monitor is bleu, so bleu_every_epochs must be 1,",
@@ -153,7 +153,7 @@ def test_a_mistake_in_an_experiment_is_one_sentence(
 
 @mistakes(
     ("", "checkpoint is not given; say checkpoint=..."),
-    ("checkpoint=null", "checkpoint=null: field 'checkpoint' is not Optional"),
+    ("checkpoint=null", "checkpoint is null, but must be a name or a list of names"),
     (
         "checkpoint=nowhere",
         "checkpoint nowhere does not exist; train one first, or name a folder such as saved/NAME/be",

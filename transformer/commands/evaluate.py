@@ -19,7 +19,7 @@ def names(given: object, what: str) -> list[str]:
     """One name or several, as a list."""
     found = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else [given]
     if not found or not all(isinstance(name, str) and name for name in found):
-        raise UserError(f"{what} is {given}, but must be a name or a list of names")
+        raise UserError(f"{what} is {'null' if given is None else given}, but must be a name or a list of names")
     return [str(name) for name in found]
 
 
@@ -46,7 +46,7 @@ def _corpus(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> Cor
 
 def texts(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> dict[str, list[Pair]]:
     """What a checkpoint is evaluated on: name -> pairs of lines."""
-    languages = loaded.config.data["src_language"], loaded.config.data["tgt_language"]
+    languages = loaded.config.data.get("src_language", ""), loaded.config.data.get("tgt_language", "")
     if files := _file_pair(config, languages):
         pair = {"src": files[0], "tgt": files[1], "tsv": None}
         corpus: Corpus = FilesCorpus(*languages, pair, pair, {"test": pair})

@@ -75,6 +75,11 @@ def choose(
     )
 
 
+def worth_leaving(n_going: int, n_rows: int) -> bool:
+    """Return whether so few of the rows go on that it pays to move those together: an eighth has ended."""
+    return 8 * n_going <= 7 * n_rows
+
+
 class Beam(Search):
     """Beam search: at every step the `beam_size` likeliest unfinished hypotheses live on.
 
@@ -149,7 +154,10 @@ class Beam(Search):
             if going.numel() == 0:
                 break
             ids, log_probs, parents = choice.tokens, choice.log_probs, choice.parents
-            if going.numel() < sentences.numel():
+            if going.numel() < sentences.numel() and not worth_leaving(going.numel(), sentences.numel()):
+                # To go on with a few that are done costs less than to move the others.
+                log_probs = torch.full_like(log_probs, DEAD).index_copy_(0, going, log_probs[going])
+            elif going.numel() < sentences.numel():
                 state.keep(going)
                 rules.keep(going)
                 sentences, limits = sentences[going], limits[going]

@@ -34,10 +34,10 @@ class LayerCache:
         self.value[:, :, length * width : (length + 1) * width] = v
         return self.key[:, :, : (length + 1) * width], self.value[:, :, : (length + 1) * width]
 
-    def keep(self, sentences: Tensor) -> None:
-        """Drops all sentences but these, (k,) long."""
+    def keep(self, sentences: Tensor, n_filled: int) -> None:
+        """Drops all sentences but these, (k,) long; of the columns only the first `n_filled` hold anything."""
         self.memory_key, self.memory_value = self.memory_key[sentences], self.memory_value[sentences]
-        self.key, self.value = self.key[sentences], self.value[sentences]
+        self.key, self.value = (_kept(columns, sentences, n_filled) for columns in (self.key, self.value))
 
 
 class DecoderState:
@@ -84,4 +84,11 @@ class DecoderState:
         self.owner = self.owner[sentences]
         self.memory_visible = self.memory_visible[sentences]
         for layer in self.layers:
-            layer.keep(sentences)
+            layer.keep(sentences, self.length * self.width)
+
+
+def _kept(columns: Tensor, sentences: Tensor, n_filled: int) -> Tensor:
+    """Rows of columns (n_sentences, n_heads, capacity, d_head), copied as far as they are filled."""
+    kept = columns.new_empty(sentences.size(0), *columns.shape[1:])
+    kept[:, :, :n_filled] = columns[:, :, :n_filled].index_select(0, sentences)
+    return kept
