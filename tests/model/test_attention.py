@@ -244,3 +244,18 @@ def test_what_the_kernel_gives_for_a_hidden_row_does_not_matter(monkeypatch):
     monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", lambda q, k, v, **rest: q * math.nan)
     visible = torch.zeros(BATCH, 1, 1, KEY_LEN, dtype=torch.bool)
     assert not Mix(N_HEADS, D_HEAD, dropout=0.0)(*qkv(), visible).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 6), st.booleans(), st.booleans(), st.integers(0, 2**32))
+def test_few_queries_without_gradients_mix_as_the_explicit_path(n, query_len, key_len, masked, biased, seed):
+    torch.manual_seed(seed)
+    mix = Mix(n_heads=2, d_head=4, dropout=0.3).eval()
+    q = torch.randn(n, query_len, 2, 4).transpose(1, 2)
+    k, v = torch.randn(2, n, 2, key_len + 3, 4)[:, :, :, :key_len].unbind(0)
+    visible = torch.rand(n, 1, query_len, key_len) > 0.4 if masked else None  # some queries see nothing
+    bias = torch.randn(2, query_len, key_len) if biased else None
+    with torch.no_grad():
+        few = mix(q, k, v, visible, bias=bias)
+        mix.fused = False
+        torch.testing.assert_close(few, mix(q, k, v, visible, bias=bias), atol=1e-5, rtol=1e-4)

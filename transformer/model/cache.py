@@ -19,7 +19,8 @@ class LayerCache:
 
     def __init__(self, memory_key: Tensor, memory_value: Tensor, width: int, capacity: int) -> None:
         n_sentences, n_heads, _, d_head = memory_key.shape
-        self.memory_key, self.memory_value = memory_key, memory_value
+        # In one piece each, or every step would copy them.
+        self.memory_key, self.memory_value = memory_key.contiguous(), memory_value.contiguous()
         self.key = memory_key.new_empty(n_sentences, n_heads, capacity * width, d_head)
         self.value = torch.empty_like(self.key)
 
