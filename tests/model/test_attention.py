@@ -259,3 +259,10 @@ def test_few_queries_without_gradients_mix_as_the_explicit_path(n, query_len, ke
         few = mix(q, k, v, visible, bias=bias)
         mix.fused = False
         torch.testing.assert_close(few, mix(q, k, v, visible, bias=bias), atol=1e-5, rtol=1e-4)
+
+
+def test_few_queries_are_dropped_out_in_training_without_gradients_too():
+    mix = Mix(N_HEADS, D_HEAD, dropout=0.5).train()
+    q, k, v = qkv()
+    with torch.no_grad():
+        assert not torch.equal(mix(q, k, v), mix(q, k, v))

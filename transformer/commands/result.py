@@ -30,7 +30,8 @@ def score_split(
     """Decodes the source side and scores it against the target side; returns the row of scores and the hypotheses."""
     hypotheses = [best[0].text for best in translator.translate(pair.src for pair in pairs)]
     references = [pair.tgt for pair in pairs]
-    scores = tuple(metric.score(hypotheses, references, n_bootstrap) for metric in metrics)
+    sources = [pair.src for pair in pairs]
+    scores = tuple(metric.score_with_sources(sources, hypotheses, references, n_bootstrap) for metric in metrics)
     return Row(name, split, len(hypotheses), scores), hypotheses
 
 

@@ -67,6 +67,12 @@ class Metric(ABC):
             low, high = mean - half, mean + half
         return Score(self.name, float(result.score), str(scorer.get_signature()), low, high)
 
+    def score_with_sources(
+        self, sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], n_bootstrap: int
+    ) -> Score:
+        """Score a corpus as `score` does; a metric that reads the source text overrides this."""
+        return self.score(hypotheses, references, n_bootstrap)
+
     def sentence_scores(self, hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
         """Score each line alone, 0-100, to find lines worth reading; their mean is not the corpus score.
 

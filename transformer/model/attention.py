@@ -15,7 +15,6 @@ from transformer.model.score import ScaledDot, Score
 
 ScoreFactory = Callable[..., Score]
 NormalizerFactory = Callable[[], Normalizer]
-FEW_QUERIES = 32  # up to so many, see mix_few
 
 
 FEW_QUERIES = 8  # a sentence's hypotheses in a step of a search; seldom a whole sentence
@@ -36,27 +35,6 @@ def merge_heads(x: Tensor) -> Tensor:
 def hide(scores: Tensor, visible: Tensor | None) -> Tensor:
     """Sets scores to -inf where `visible` (bool, broadcastable, True = may be looked at) is False."""
     return scores if visible is None else scores.masked_fill(~visible, float("-inf"))
-
-
-def mix_few(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, bias: Tensor | None) -> Tensor:
-    """softmax(q k' / sqrt(d_head) + bias) v for few queries, as in a search, with as few passes as possible.
-
-    torch's kernel spends three to five times as long on so small a problem, most of it in copies. Arguments and result
-    as in `Mix.forward`; no gradients. A key that is not visible gets the lowest finite score, so nothing becomes NaN.
-    """
-    batch, n_heads, query_len, d_head = q.shape
-    rows = (q * (1.0 / math.sqrt(d_head))).reshape(batch * n_heads, query_len, d_head)
-    keys, values = (x.reshape(batch * n_heads, -1, d_head) for x in (k, v))
-    scores = torch.bmm(rows, keys.transpose(1, 2)).view(batch, n_heads, query_len, -1)
-    if bias is not None:
-        scores += bias
-    if visible is not None:
-        scores.masked_fill_(~visible, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(-1).view(batch * n_heads, query_len, -1)
-    mixed = torch.bmm(weights, values).view(batch, n_heads, query_len, d_head)
-    if visible is not None:
-        mixed.masked_fill_(~visible.any(dim=-1, keepdim=True), 0.0)
-    return mixed
 
 
 class Mix(nn.Module):
@@ -115,7 +93,8 @@ class Mix(nn.Module):
         plain = type(self.score) is ScaledDot and type(self.normalizer) is Soft
         # For a batch of none, a rank's without work, torch's kernel would give `bias` no gradient, not even zeros.
         if self.fused and plain and self.recorded is None and q.size(0) > 0:
-            if q.size(-2) <= FEW_QUERIES and q.device.type == "cpu" and not causal and not torch.is_grad_enabled():
+            searching = not self.training and not torch.is_grad_enabled()
+            if searching and q.size(-2) <= FEW_QUERIES and q.device.type == "cpu" and not causal:
                 return self._few(q, k, v, visible, bias)
             return self._fused(q, k, v, visible, causal, bias)
         if causal:
@@ -143,9 +122,6 @@ class Mix(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, causal: bool, bias: Tensor | None
     ) -> Tensor:
         p = self.dropout.p if self.training else 0.0
-        learning = torch.is_grad_enabled() or p > 0
-        if q.device.type == "cpu" and q.size(-2) <= FEW_QUERIES and not causal and not learning:
-            return mix_few(q, k, v, visible, bias)
         if causal and (visible is not None or bias is not None):
             triangle = causal_mask(q.size(-2), q.device)
             visible, causal = (triangle if visible is None else visible & triangle), False

@@ -1,0 +1,64 @@
+"""What the machine can do, measured beside the contestants: matrix products, memory traffic."""
+
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+
+def _best_seconds(work: object, n: int) -> float:
+    best = float("inf")
+    for _ in range(n):
+        begin = time.perf_counter()
+        work()  # type: ignore[operator]
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def gflops(size: int = 1536) -> float:
+    """float32 matrix products, GFLOP/s, the best of several."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return 2 * size**3 / _best_seconds(lambda: torch.mm(a, b), 7) / 1e9
+
+
+def gigabytes_per_second(n_bytes: int = 1 << 28) -> float:
+    """Copying memory that no cache holds: bytes read plus bytes written, GB/s, the best of several."""
+    a = torch.ones(n_bytes // 4)
+    b = torch.empty_like(a)
+    return 2 * n_bytes / _best_seconds(lambda: b.copy_(a), 5) / 1e9
+
+
+def processor() -> str:
+    """The processor's name."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has held, MiB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def decoding_flops(model: object, src_len: float, tgt_len: float, width: int) -> float:
+    """Floating-point operations of the products for one sentence: twice the multiply-adds.
+
+    The encoder runs once over src_len positions, keys and values of the memory are projected once, and each of `width`
+    hypotheses takes tgt_len steps (EOS counted) through the decoder and the output projection.
+
+    Args:
+        model: the typed model config, with vocab_size beside it.
+        src_len: source tokens with EOS.
+        tgt_len: steps.
+        width: hypotheses.
+    """
+    d, f = model.d_model, model.d_ff  # type: ignore[attr-defined]
+    n_encoder, n_decoder, v = model.n_encoder_layers, model.n_decoder_layers, model.vocab_size  # type: ignore[attr-defined]
+    encoder = n_encoder * src_len * (4 * d * d + 2 * d * f + 2 * src_len * d)
+    memory = n_decoder * src_len * 2 * d * d
+    step = n_decoder * (6 * d * d + 2 * d * f + 2 * src_len * d + (tgt_len + 1) * d) + d * v
+    return 2 * (encoder + memory + width * tgt_len * step)
