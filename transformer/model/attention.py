@@ -93,8 +93,8 @@ class Mix(nn.Module):
         plain = type(self.score) is ScaledDot and type(self.normalizer) is Soft
         # For a batch of none, a rank's without work, torch's kernel would give `bias` no gradient, not even zeros.
         if self.fused and plain and self.recorded is None and q.size(0) > 0:
-            searching = not self.training and not torch.is_grad_enabled()
-            if searching and q.size(-2) <= FEW_QUERIES and q.device.type == "cpu" and not causal:
+            learning = torch.is_grad_enabled() or (self.training and self.dropout.p > 0)
+            if not learning and q.size(-2) <= FEW_QUERIES and q.device.type == "cpu" and not causal:
                 return self._few(q, k, v, visible, bias)
             return self._fused(q, k, v, visible, causal, bias)
         if causal:
