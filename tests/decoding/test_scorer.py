@@ -101,3 +101,11 @@ def test_a_pair_too_long_for_the_model_is_refused(scripted_model, make_script):
 def test_impossible_numbers_are_refused(scripted_model, make_script):
     with pytest.raises(UserError, match="max_tokens must be at least 1, not 0"):
         Scorer(scripted_model(make_script(9, 1)), Pair(), 0, "cpu")
+
+
+def test_pairs_are_told_batch_by_batch(scripted_model, make_script):
+    scorer, told = Scorer(scripted_model(make_script(len(WORDS), 1)), Pair, 6, "cpu"), []
+    scorer.told = told.append
+    assert len(list(scorer.score([("a", "b"), ("", ""), ("c d", "e")]))) == 3
+    assert sum(told) == 3
+    assert len(told) > 1

@@ -207,3 +207,15 @@ def test_padded():
 def test_impossible_settings_are_refused(setting, value):
     with pytest.raises(UserError, match=str(value)):
         make(Greedy(), **{setting: value})
+
+
+def test_lines_are_told_when_they_are_found(scripted_model, make_script):
+    model = scripted_model(make_script(len(WORDS), 6))
+    translator, told = make(Greedy(), max_tokens=4, buffer_lines=4, model=model), []
+    translator.told = told.append
+    translations = translator.translate(["a b", "", "a b c", "d", "e"])
+    next(translations)
+    assert sum(told) == 4  # of a buffer, before its first line comes out
+    assert len(told) == 4  # the blank line, and each batch
+    list(translations)
+    assert sum(told) == 5

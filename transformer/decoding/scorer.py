@@ -1,7 +1,7 @@
 """How likely a model finds translations that are given."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.decoding.candidate import log_probs_at
 from transformer.decoding.search import StepModel
-from transformer.decoding.translator import batches, evaluating, padded
+from transformer.decoding.translator import batches, evaluating, padded, untold
 from transformer.error import UserError
 from transformer.special import BOS, EOS, PAD
 
@@ -57,6 +57,9 @@ class Scorer:
         device: where the model is.
         buffer_lines: pairs read before the first of them is scored; they are sorted by length.
 
+    Attributes:
+        told: is called with the number of pairs that have just been scored, batch by batch, see `Translator.told`.
+
     Raises UserError for an impossible number.
     """
 
@@ -77,6 +80,7 @@ class Scorer:
         self.device = torch.device(device)
         self.buffer_lines = buffer_lines
         self.max_len: int | None = getattr(model, "max_len", None)
+        self.told: Callable[[int], None] = untold
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> Iterator[PairScore]:
         """Yield the score of each (source, target) pair of lines, in order; either may be blank.
@@ -105,6 +109,7 @@ class Scorer:
                     numbers = row[: len(targets[i]) + 1]
                     tokens = self.tokenizers.tgt.tokens([*targets[i], EOS])
                     scores[i] = PairScore(sum(numbers), tokens, numbers)
+                self.told(len(indices))
         return [scores[i] for i in range(len(pairs))]
 
     def _check_lengths(self, sources: Sequence[list[int]], targets: Sequence[list[int]], n_before: int) -> None:

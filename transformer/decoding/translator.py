@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -66,6 +66,10 @@ class Translator:
         device: where the model is.
         buffer_lines: lines read before the first of them is translated; sentences are sorted by length within them.
 
+    Attributes:
+        told: is called with the number of lines that have just been found, batch by batch; lines come out later, when
+            all that were read ahead are found.
+
     Raises UserError for an impossible number.
     """
 
@@ -98,6 +102,7 @@ class Translator:
         self.device = torch.device(device)
         self.buffer_lines = buffer_lines
         self.max_len: int | None = getattr(model, "max_len", None)
+        self.told: Callable[[int], None] = untold
 
     def translate(self, lines: Iterable[str]) -> Iterator[list[Translation]]:
         """Yield the translations of each line, best first, in the order of the lines.
@@ -128,11 +133,13 @@ class Translator:
             for i, (ids, request) in enumerate(zip(sources, requests, strict=True), start=1)
         ]
         translations: list[list[Translation]] = [[NOTHING] for _ in jobs]
+        self.told(sum(not job.ids for job in jobs))
         with evaluating(self.model), torch.inference_mode():
             for indices in batches([len(job.ids) + 1 for job in jobs], self.max_tokens // self.search.width):
                 found = self._search([jobs[i] for i in indices])
                 for i, hypotheses in zip(indices, found, strict=True):
                     translations[i] = [self._translation(hypothesis) for hypothesis in hypotheses]
+                self.told(len(indices))
         return translations
 
     def _encoded(self, lines: Sequence[str]) -> list[list[int]]:
@@ -197,6 +204,10 @@ class Translator:
         # A byte token may write a line break, which would shift all later lines of a file.
         text = tgt.decode(ids).replace("\r", " ").replace("\n", " ")
         return Translation(text, tgt.tokens(ids), hypothesis.log_prob, hypothesis.score, tuple(ids))
+
+
+def untold(n_lines: int) -> None:
+    """Nobody wants to know how many lines have been found."""
 
 
 def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
