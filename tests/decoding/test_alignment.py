@@ -43,6 +43,11 @@ class Pieces:
 PAIR: Any = SimpleNamespace(src=Pieces(), tgt=Pieces())
 
 
+def attend(models: Sequence[Transformer], max_tokens: int, lines: Any, translations: Any) -> list[Attention]:
+    found = dict(Aligner(models, PAIR, max_tokens, "cpu").attend(lines, translations))
+    return [found[i] for i in range(len(lines))]
+
+
 def make_model(n_layers: int = 2, seed: int = 1) -> Transformer:
     torch.manual_seed(seed)
     shape = LayerShape(8, 2, 12, "pre", "relu", 0.1, 0.1, 0.1)
@@ -74,8 +79,8 @@ def test_attention_is_the_model_s_own_batched_or_alone() -> None:
     model = make_model()
     lines, ids = ["ab cd", "e", "ab ab ab"], [(4, 5, 8), (6, 7), (8, 8, 8, 4)]
     translations = [(Pieces().decode(i), i) for i in ids]
-    together = Aligner([model], PAIR, 1000, "cpu").attend(lines, translations)
-    alone = Aligner([model], PAIR, 1, "cpu").attend(lines, translations)
+    together = attend([model], 1000, lines, translations)
+    alone = attend([model], 1, lines, translations)
     for line, one, a, b in zip(lines, ids, together, alone, strict=True):
         np.testing.assert_allclose(a.weights, b.weights, atol=1e-6)
         src_ids = PAIR.src.encode(line)
@@ -94,16 +99,16 @@ def test_attention_is_the_model_s_own_batched_or_alone() -> None:
 def test_an_ensemble_has_the_mean_and_must_have_one_shape() -> None:
     models = [make_model(seed=1), make_model(seed=2)]
     job: Any = (["ab cd"], [("a e", (4, 8))])
-    one, two = (Aligner([model], PAIR, 100, "cpu").attend(*job)[0].weights for model in models)
-    both = Aligner(models, PAIR, 100, "cpu").attend(*job)[0].weights
+    one, two = (attend([model], 100, *job)[0].weights for model in models)
+    both = attend(models, 100, *job)[0].weights
     np.testing.assert_allclose(both, (one + two) / 2, atol=1e-6)
     with pytest.raises(UserError, match="have 2 layers of 2 heads and 1 of 2, so there is no mean of their attention"):
-        Aligner([models[0], make_model(1)], PAIR, 100, "cpu").attend(*job)
+        attend([models[0], make_model(1)], 100, *job)
 
 
 def test_training_mode_is_given_back_and_changes_nothing() -> None:
     model = make_model().train()
     job: Any = (["ab cd"], [("a e", (4, 8))])
-    first = Aligner([model], PAIR, 100, "cpu").attend(*job)[0].weights
+    first = attend([model], 100, *job)[0].weights
     assert model.training
-    np.testing.assert_array_equal(first, Aligner([model], PAIR, 100, "cpu").attend(*job)[0].weights)
+    np.testing.assert_array_equal(first, attend([model], 100, *job)[0].weights)

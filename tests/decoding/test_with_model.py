@@ -36,11 +36,13 @@ class WithoutCache:
 
     def step(self, ids: Tensor, state: "Prefixes") -> Tensor:
         state.prefixes = torch.cat([state.prefixes, ids.unsqueeze(-1)], dim=-1)
-        decoded = self.model.decode(
-            state.prefixes.flatten(0, 1),
-            state.memory.repeat_interleave(state.width, dim=0),
-            state.src_key_padding_mask.repeat_interleave(state.width, dim=0),
-        )
+        with self.model.recording() as weights:
+            decoded = self.model.decode(
+                state.prefixes.flatten(0, 1),
+                state.memory.repeat_interleave(state.width, dim=0),
+                state.src_key_padding_mask.repeat_interleave(state.width, dim=0),
+            )
+        state.attention = weights.cross[-1][:, :, -1].mean(1).view(state.n_sentences, state.width, -1)
         return self.model.output(decoded[:, -1]).view(state.n_sentences, state.width, -1)
 
 
@@ -48,6 +50,7 @@ class Prefixes:
     def __init__(self, memory: Tensor, src_key_padding_mask: Tensor, width: int) -> None:
         self.memory, self.src_key_padding_mask, self.width = memory, src_key_padding_mask, width
         self.prefixes = torch.zeros((memory.size(0), width, 0), dtype=torch.long)
+        self.attending, self.attention = False, torch.zeros(0)
 
     @property
     def n_sentences(self) -> int:
@@ -93,6 +96,7 @@ SEARCHES = [
     Beam(1, 1, Wu(1.0), early_stopping=True),
     Beam(4, 4, Wu(1.0), early_stopping=True),
     Beam(3, 2, Wu(0.6), early_stopping=False),
+    Beam(4, 2, Wu(1.0), early_stopping=False, coverage=2.0),
 ]
 
 
@@ -127,9 +131,10 @@ def test_translations_have_several_lengths(model, batch):
     assert len({len(h.ids) for best in found for h in best}) > 4
 
 
+@pytest.mark.parametrize("coverage", [0.0, 2.0])
 @torch.inference_mode()
-def test_an_ensemble_of_a_model_with_itself_changes_nothing(model, batch):
-    search = Beam(4, 2, Wu(1.0), early_stopping=True)
+def test_an_ensemble_of_a_model_with_itself_changes_nothing(model, batch, coverage):
+    search = Beam(4, 2, Wu(1.0), early_stopping=True, coverage=coverage)
     ensemble = Ensemble([model, model])
     assert ensemble.max_len == model.max_len
     assert_same(search.search(ensemble, *batch), search.search(model, *batch))

@@ -1,6 +1,6 @@
 """Where a model looked while it wrote: cross-attention of given translations, and word alignments out of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from transformer.model.transformer import Transformer
 from transformer.special import BOS, EOS, PAD
 
 Floats = npt.NDArray[np.float64]
+Alignment = list[tuple[int, int]]
+"""Pairs of words, counted from 0: source, target."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Attention:
         chosen = self.weights if layer is None else self.weights[layer - 1 : layer]
         return np.asarray(chosen.mean(axis=(0, 1)))
 
-    def alignment(self, layer: int | None) -> list[tuple[int, int]]:
+    def alignment(self, layer: int | None) -> Alignment:
         """Return, for each word of the translation, (source word, word) with the source word most looked at.
 
         The weights, a mean over heads, are summed over a source word's pieces and averaged over a target word's; what
@@ -53,7 +55,7 @@ class Attention:
         return [(int(by_word[word].argmax()), word) for word in sorted(set(self.tgt_words))]
 
 
-def pharaoh(alignment: Sequence[tuple[int, int]]) -> str:
+def pharaoh(alignment: Alignment) -> str:
     """Return "0-0 1-2 ...": source word, target word."""
     return " ".join(f"{src}-{tgt}" for src, tgt in alignment)
 
@@ -92,21 +94,23 @@ class Aligner:
         self.device = torch.device(device)
         self.max_len = min(model.max_len for model in models)
 
-    def attend(self, lines: Sequence[str], translations: Sequence[tuple[str, Sequence[int]]]) -> list[Attention]:
-        """Return the attention of each translation, in order.
+    def attend(
+        self, lines: Sequence[str], translations: Sequence[tuple[str, Sequence[int]]]
+    ) -> Iterator[tuple[int, Attention]]:
+        """Yield the number, from 0, and the attention of each translation, those of similar length together.
+
+        No more than one batch is held: the weights of many long sentences would fill the memory.
 
         lines: source text, cut as the translator cuts it. translations: the text of each and its ids, without EOS.
         """
         sources = [ids[: self.max_len - 1] for ids in self.tokenizers.src.encode_lines(list(lines))]
         lengths = [len(src) + len(ids) + 2 for src, (_, ids) in zip(sources, translations, strict=True)]
-        found: dict[int, Attention] = {}
         for indices in batches(lengths, self.max_tokens):
             src = padded([[*sources[i], EOS] for i in indices]).to(self.device)
             tgt = padded([[BOS, *translations[i][1]] for i in indices]).to(self.device)
             weights = self._weights(src, tgt)
             for row, i in enumerate(indices):
-                found[i] = self._attention(lines[i], sources[i], *translations[i], weights[:, row])
-        return [found[i] for i in range(len(sources))]
+                yield i, self._attention(lines[i], sources[i], *translations[i], weights[:, row])
 
     @torch.inference_mode()
     def _weights(self, src: Tensor, tgt_in: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Beam search."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from transformer.decoding.candidate import DEAD, best_candidates
+from transformer.decoding.coverage import Coverage
 from transformer.decoding.demand import Demand, start_rules
 from transformer.decoding.history import Finished, History
 from transformer.decoding.penalty import LengthPenalty
@@ -91,8 +93,12 @@ class Beam(Search):
             it only when no living hypothesis can still beat the worst of the n_best kept ones, whatever tokens follow
             up to the maximum length: the result is that of never stopping.
         rules: what a translation may not do, see transformer.decoding.rule.
+        coverage: how much it counts against an ended hypothesis that it looked at parts of the source too little
+            (beta of Wu et al., 2016, equation 14): its score gains `coverage` times `coverage_penalty`, which is at
+            most 0, of the last decoder layer's attention, mean over heads. Living hypotheses compete without it.
+            0: off, at no cost.
 
-    Raises UserError for a beam_size or n_best that is impossible.
+    Raises UserError for a beam_size, n_best or coverage that is impossible.
     """
 
     n_groups = 1
@@ -104,7 +110,10 @@ class Beam(Search):
         penalty: LengthPenalty,
         early_stopping: bool,
         rules: Sequence[Rule] = (),
+        coverage: float = 0.0,
     ) -> None:
+        if not 0 <= coverage < math.inf:
+            raise UserError(f"coverage must be a finite number and not negative, but is {coverage}")
         if beam_size < 1:
             raise UserError(f"beam_size must be at least 1, not {beam_size}")
         if not 1 <= n_best <= beam_size:
@@ -114,6 +123,7 @@ class Beam(Search):
         self.penalty = penalty
         self.early_stopping = early_stopping
         self.rules = rules
+        self.coverage = coverage
 
     @property
     def width(self) -> int:
@@ -135,6 +145,7 @@ class Beam(Search):
         n_sentences, width, device = src.size(0), self.beam_size, src.device
         capacity = int(max_lengths.max())
         state = model.start(src, src_key_padding_mask, width=width, capacity=capacity)
+        coverage = Coverage(state, src_key_padding_mask) if self.coverage else None
         history = History(n_sentences, width, capacity, device)
         finished = Finished(n_sentences, self.n_groups, min(self.n_best, width // self.n_groups), device)
         # Sentences that are done leave the batch: row r below belongs to sentence sentences[r].
@@ -149,7 +160,8 @@ class Beam(Search):
             logits = model.step(ids, state)
             choice = self._choose(logits, rules.visible(logits), log_probs, limits == step + 1, required)
             history.record(step, sentences, choice.parents, choice.tokens)
-            finished.add(step, sentences, choice.ended_parents, choice.ended_log_probs, self.penalty)
+            bonus = None if coverage is None else self._bonus(coverage, choice.ended_parents)
+            finished.add(step, sentences, choice.ended_parents, choice.ended_log_probs, self.penalty, bonus)
             going = self._going(step, choice.log_probs, limits, finished, sentences).nonzero().flatten()
             if going.numel() == 0:
                 break
@@ -160,15 +172,24 @@ class Beam(Search):
             elif going.numel() < sentences.numel():
                 state.keep(going)
                 rules.keep(going)
+                if coverage is not None:
+                    coverage.keep(going)
                 sentences, limits = sentences[going], limits[going]
                 ids, log_probs, parents = ids[going], log_probs[going], parents[going]
             state.reorder(parents)
             rules.advance(parents, ids)
+            if coverage is not None:
+                coverage.reorder(parents)
         found = finished.hypotheses(history, self.n_best)
         for i, hypotheses in enumerate(found):
             if not hypotheses:
                 raise NoTranslationError(i, int(max_lengths[i]))
         return found
+
+    def _bonus(self, coverage: Coverage, parents: Tensor) -> Tensor:
+        """Return what coverage adds to the scores of hypotheses that end behind the slots `parents`, long (k, n)."""
+        coverage.add_step()
+        return self.coverage * coverage.penalty().gather(1, parents)
 
     def _choose(
         self, logits: Tensor, visible: Tensor, log_probs: Tensor, must_end: Tensor, required: Required | None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from transformer.decoding.search import DecoderState, StepModel
+from transformer.decoding.search import AttendingState, DecoderState, StepModel
 from transformer.error import UserError
 
 
@@ -30,6 +30,25 @@ class EnsembleState:
     def length(self) -> int:
         """Tokens fed so far, BOS counted."""
         return self.states[0].length
+
+    @property
+    def attending(self) -> bool:
+        """Whether the steps of every model note their attention."""
+        return all(isinstance(state, AttendingState) and state.attending for state in self.states)
+
+    @attending.setter
+    def attending(self, attending: bool) -> None:
+        for state in self.states:
+            if not isinstance(state, AttendingState):
+                raise UserError("coverage needs models that tell their attention, but one does not; set coverage=0")
+            state.attending = attending
+
+    @property
+    def attention(self) -> Tensor | None:
+        """The mean over the models, see `AttendingState`."""
+        found = [state.attention for state in self.states if isinstance(state, AttendingState)]
+        tensors = [attention for attention in found if attention is not None]
+        return torch.stack(tensors).mean(0) if tensors else None
 
     def reorder(self, parents: Tensor) -> None:
         """Reorder the hypotheses of every model, see `DecoderState.reorder`."""

@@ -61,10 +61,19 @@ class Finished:
         """Return the worst kept scores of `sentences`, long (k,): (k, n_groups), -inf where fewer are there to keep."""
         return self._scores[sentences, :, -1]
 
-    def add(self, step: int, sentences: Tensor, parents: Tensor, log_probs: Tensor, penalty: LengthPenalty) -> None:
+    def add(
+        self,
+        step: int,
+        sentences: Tensor,
+        parents: Tensor,
+        log_probs: Tensor,
+        penalty: LengthPenalty,
+        bonus: Tensor | None = None,
+    ) -> None:
         """Take up hypotheses that end at `step` (counted from 0): EOS behind the slots `parents`, long (k, width).
 
         log_probs: (k, width), EOS included, -inf where nothing ended, group by group. sentences: long (k,).
+        bonus: (k, width), added to the scores of the same hypotheses, None for nothing.
         """
         if not (log_probs > float("-inf")).any():
             return
@@ -72,7 +81,10 @@ class Finished:
         parents, log_probs = parents.unflatten(1, (n_groups, -1)), log_probs.unflatten(1, (n_groups, -1))
         self.counts[sentences] += (log_probs > float("-inf")).sum(2)
         lengths = torch.full_like(parents, step)
-        scores = torch.cat([self._scores[sentences], penalty.score(log_probs, lengths + 1)], dim=2)
+        scores = penalty.score(log_probs, lengths + 1)
+        if bonus is not None:
+            scores = scores + bonus.unflatten(1, (n_groups, -1))
+        scores = torch.cat([self._scores[sentences], scores], dim=2)
         scores, order = scores.sort(dim=2, descending=True, stable=True)
         self._scores[sentences], order = scores[:, :, :n_kept], order[:, :, :n_kept]
         for kept, new in ((self._log_probs, log_probs), (self._lengths, lengths), (self._slots, parents)):

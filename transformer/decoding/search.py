@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -31,6 +31,21 @@ class DecoderState(Protocol):
 
     def keep(self, sentences: Tensor) -> None:
         """Drop all sentences but these, long (k,), in this order."""
+
+
+@runtime_checkable
+class AttendingState(DecoderState, Protocol):
+    """A state that can tell where the model looked; only searches that reckon with coverage need one.
+
+    attending: whether steps note their attention; false at the start, for it costs time.
+    attention: of the last step, (n_sentences, width, src_len), at least 0, sums of 1 over the source; None before.
+    """
+
+    attending: bool
+
+    @property
+    def attention(self) -> Tensor | None:
+        """See above."""
 
 
 class StepModel(Protocol):

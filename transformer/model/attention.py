@@ -76,6 +76,7 @@ class Mix(nn.Module):
         visible: Tensor | None = None,
         causal: bool = False,
         bias: Tensor | None = None,
+        into: list[Tensor] | None = None,
     ) -> Tensor:
         """Mixes the values by how well their keys fit the queries.
 
@@ -86,13 +87,14 @@ class Mix(nn.Module):
             visible: bool, broadcastable to (batch, n_heads, query_len, key_len), True = may be looked at; None = all.
             causal: hide keys behind the query's own position as well (query_len = key_len).
             bias: float, broadcastable to the scores, added to them before hiding.
+            into: a list that receives this call's weights, as `recorded` does; so each caller can have its own.
 
         Returns:
             float (batch, n_heads, query_len, d_head); zeros for a query that sees nothing.
         """
         plain = type(self.score) is ScaledDot and type(self.normalizer) is Soft
         # For a batch of none, a rank's without work, torch's kernel would give `bias` no gradient, not even zeros.
-        if self.fused and plain and self.recorded is None and q.size(0) > 0:
+        if self.fused and plain and self.recorded is None and into is None and q.size(0) > 0:
             learning = torch.is_grad_enabled() or (self.training and self.dropout.p > 0)
             if not learning and q.size(-2) <= FEW_QUERIES and q.device.type == "cpu" and not causal:
                 return self._few(q, k, v, visible, bias)
@@ -104,8 +106,9 @@ class Mix(nn.Module):
         if bias is not None:
             scores = scores + bias
         weights = self.normalizer(hide(scores, visible))
-        if self.recorded is not None:
-            self.recorded.append(weights.detach())
+        for place in (self.recorded, into):
+            if place is not None:
+                place.append(weights.detach())
         return self.dropout(weights) @ v
 
     def _few(self, q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -199,9 +202,14 @@ class CrossAttention(nn.Module):
         k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
         return k, v
 
-    def attend(self, x: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
-        """Attends to a memory that is projected already; x is (batch, tgt_len, d_model), so is what comes back."""
-        return self.out(merge_heads(self.mix(split_heads(self.query(x), self.n_heads), k, v, visible)))
+    def attend(
+        self, x: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, into: list[Tensor] | None = None
+    ) -> Tensor:
+        """Attends to a memory that is projected already; x is (batch, tgt_len, d_model), so is what comes back.
+
+        into: a list that receives the weights, see `Mix.forward`.
+        """
+        return self.out(merge_heads(self.mix(split_heads(self.query(x), self.n_heads), k, v, visible, into=into)))
 
     def forward(self, x: Tensor, memory: Tensor, visible: Tensor | None = None) -> Tensor:
         """Attends.

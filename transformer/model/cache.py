@@ -49,11 +49,17 @@ class DecoderState:
         memory_visible: bool (n_sentences, 1, 1, src_len), True = may be looked at.
         width: hypotheses a sentence.
         capacity: most steps.
+
+    Attributes:
+        attending: whether steps note their attention to the memory, at the price of torch's fast path in one layer.
+        attention: of the last step, float (n_sentences, width, src_len): the last layer's, mean over heads.
     """
 
     def __init__(self, layers: list[LayerCache], memory_visible: Tensor, width: int, capacity: int) -> None:
         self.layers, self.memory_visible = layers, memory_visible
         self.width, self.capacity, self.length = width, capacity, 0
+        self.attending = False
+        self.attention: Tensor | None = None
         # owner[n, j, t]: the slot whose step t belongs to the history of hypothesis j of sentence n.
         self.owner = memory_visible.new_zeros((memory_visible.size(0), width, capacity), dtype=torch.long)
         self._slots = torch.arange(width, device=memory_visible.device)

@@ -125,7 +125,14 @@ class DecoderLayer(nn.Module):
         x = self.residuals[1](x, lambda y: self.cross_attention(y, memory, memory_visible))
         return self.residuals[2](x, self.feed_forward)
 
-    def step(self, x: Tensor, cache: LayerCache, state: DecoderState, visible: Tensor | None) -> Tensor:
+    def step(
+        self,
+        x: Tensor,
+        cache: LayerCache,
+        state: DecoderState,
+        visible: Tensor | None,
+        memory_weights: list[Tensor] | None = None,
+    ) -> Tensor:
         """One position of every hypothesis, the earlier ones out of the cache.
 
         Args:
@@ -133,13 +140,14 @@ class DecoderLayer(nn.Module):
             cache: this layer's keys and values; gains those of x.
             state: the search's state.
             visible: bool, `state.visible()`.
+            memory_weights: a list that receives the weights of the attention to the memory.
 
         Returns:
             float (n_sentences, width, d_model).
         """
         x = self.residuals[0](x, lambda y: self._self_step(y, cache, state, visible))
         k, v = cache.memory_key, cache.memory_value
-        x = self.residuals[1](x, lambda y: self.cross_attention.attend(y, k, v, state.memory_visible))
+        x = self.residuals[1](x, lambda y: self.cross_attention.attend(y, k, v, state.memory_visible, memory_weights))
         return self.residuals[2](x, self.feed_forward)
 
     def _self_step(self, x: Tensor, cache: LayerCache, state: DecoderState, visible: Tensor | None) -> Tensor:

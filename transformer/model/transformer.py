@@ -202,8 +202,11 @@ class Transformer(nn.Module):
         n_sentences, width = ids.shape
         x = self.tgt_embedding(ids.reshape(-1, 1), offset=state.length).view(n_sentences, width, -1)
         visible = state.visible()
-        for layer, cache in zip(cast(Iterable[DecoderLayer], self.decoder_layers), state.layers, strict=True):
-            x = layer.step(x, cache, state, visible)
+        weights: list[Tensor] = []  # of the last layer, where they are wanted
+        layers = list(cast(Iterable[DecoderLayer], self.decoder_layers))
+        for layer, cache in zip(layers, state.layers, strict=True):
+            x = layer.step(x, cache, state, visible, weights if state.attending and layer is layers[-1] else None)
+        state.attention = weights[0].mean(1) if weights else None
         state.length += 1
         return F.linear(self.decoder_norm(x), self.output.weight)
 
