@@ -108,7 +108,8 @@ def leaves(config: DictConfig) -> Iterator[tuple[str, Group, Mapping[str, Any]]]
 
 def assert_sound(config: DictConfig, schema: type) -> None:
     """Nothing is missing but what the user must give, and every leaf is what it must be."""
-    assert OmegaConf.missing_keys(config) - {"checkpoint", "systems", "src", "tgt", "output", "output_dir"} == set()
+    given = {"checkpoint", "systems", "src", "tgt", "output", "output_dir", "runs"}
+    assert OmegaConf.missing_keys(config) <= given
     assert set(config) == {field.name for field in fields(schema)}
     for place, group, leaf in leaves(config):
         check(leaf, place, group.family, group.partial)
@@ -127,6 +128,7 @@ def test_only_what_starts_from_a_checkpoint_misses_it(compose: Compose) -> None:
         "average": {"output"},
         "compare": {"systems", "output_dir"},
         "score": {"checkpoint", "src", "tgt"},
+        "plot": {"runs", "output"},
     }
 
 

@@ -203,6 +203,15 @@ class AverageConfig:
     output: str
 
 
+@dataclass
+class PlotConfig:
+    """`plot`."""
+
+    runs: Any  # a folder, or a list of folders
+    output: str
+    x: str  # epoch, step, hours, million target tokens
+
+
 # The least that each number may be; where null is allowed, it stays allowed.
 LEAST = {
     "seed": 0,
@@ -257,6 +266,7 @@ SCHEMAS: dict[str, type] = {
     "average": AverageConfig,
     "compare": CompareConfig,
     "score": ScoreConfig,
+    "plot": PlotConfig,
 }
 
 

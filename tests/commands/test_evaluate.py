@@ -13,6 +13,7 @@ from sacrebleu.dataset import DATASETS
 
 from transformer import build
 from transformer.commands.result import labels, show, write, write_hypotheses
+from transformer.commands.result import shown as shown_lines
 from transformer.data.corpus import Pair
 from transformer.decoding.translator import Translation
 from transformer.evaluation.metrics import Score
@@ -275,7 +276,7 @@ def test_a_file_pair_needs_nothing_of_the_corpus(copied_run: Any, call: Any, cal
 )
 def test_translations_are_shown_evenly_spread(n: int, shown: list[int], capsys: pytest.CaptureFixture[str]) -> None:
     pairs = [Pair(f"s{i}", f"r{i}") for i in range(10)]
-    show(pairs, [f"h{i}" for i in range(10)], n)
+    show(shown_lines(pairs, [f"h{i}" for i in range(10)], n))
     blocks = [f"\nsource      s{i}\ntranslation h{i}\nreference   r{i}\n" for i in shown]
     assert capsys.readouterr().out == "".join(blocks)
 

@@ -22,7 +22,7 @@ def pages(call: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
 @pytest.mark.parametrize("command", SCHEMAS)
 def test_a_page_has_its_parts_in_order(command: str, pages: dict[str, str]) -> None:
     page = pages[command]
-    groups = [] if command in ("average", "score") else ["\nGroups: "]
+    groups = [] if command in ("average", "score", "plot") else ["\nGroups: "]
     parts = [f"Usage: transformer-{command} ", *groups, "\nValues: ", "\nExamples\n"]
     assert [page.count(part) for part in parts] == [1] * len(parts)
     assert sorted(parts, key=page.index) == parts
@@ -36,7 +36,7 @@ def test_only_the_groups_of_a_command_are_offered(pages: dict[str, str]) -> None
     assert offered["translate"] == ["decoding"]
     assert offered["evaluate"] == ["decoding", "metrics"]
     assert offered["compare"] == ["decoding", "metrics", "significance"]
-    assert offered["average"] == offered["score"] == []
+    assert offered["average"] == offered["score"] == offered["plot"] == []
     assert {"data", "tokenizer", "model", "model/position", "optimizer", "schedule", "experiment"} < set(
         offered["train"]
     )
@@ -94,5 +94,5 @@ def test_a_mistake_beside_help_is_still_told(call: Any, tmp_path: Path) -> None:
 def test_the_whole_config_can_be_printed(command: str, call: Any, tmp_path: Path) -> None:
     ended = call(command, ["--cfg", "job"], tmp_path)
     assert ended.code == 0
-    first = {"train": "name: bundled", "average": "run: null", "compare": "systems: ???"}
+    first = {"train": "name: bundled", "average": "run: null", "compare": "systems: ???", "plot": "runs: ???"}
     assert ended.out.startswith(f"{first.get(command, 'checkpoint: ???')}\n")

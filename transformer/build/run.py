@@ -14,6 +14,7 @@ from transformer.build.part import explained, instantiate
 from transformer.build.source import Data, loader
 from transformer.config import TrainConfig
 from transformer.data.corpus import Corpus
+from transformer.decoding.alignment import Aligner
 from transformer.decoding.translator import Translator
 from transformer.error import UserError
 from transformer.evaluation.metrics import Metric
@@ -27,11 +28,13 @@ from transformer.training.checkpoint import (
 from transformer.training.distributed import World
 from transformer.training.environment import environment
 from transformer.training.loss import Objective
-from transformer.training.observer import Observer
+from transformer.training.observer import Look, Observer
 from transformer.training.optimizer import parameter_groups
 from transformer.training.precision import Precision
 from transformer.training.schedule import Schedule
 from transformer.training.trainer import Decoded, Limits, Trainer
+
+N_LOOKS = 2  # samples whose attention is shown each epoch
 
 
 def validation_decoder(
@@ -46,7 +49,9 @@ def validation_decoder(
         device,
     )
     metric = instantiate(config.validation_metric, "validation_metric", Metric)  # type: ignore[type-abstract]
-    return partial(_decode, decoder, metric, validation_scores(config), source.corpus, config.training.n_samples)
+    aligner = Aligner([built], source.tokenizers, config.translation.max_tokens, device)
+    others = validation_scores(config)
+    return partial(_decode, decoder, aligner, metric, others, source.corpus, config.training.n_samples)
 
 
 def validation_scores(config: TrainConfig) -> dict[str, Metric]:
@@ -71,14 +76,20 @@ def monitored_is_lower_better(config: TrainConfig) -> bool:
     return directions[monitor]
 
 
-def _decode(decoder: Translator, metric: Metric, others: dict[str, Metric], corpus: Corpus, n_samples: int) -> Decoded:
+def _decode(
+    decoder: Translator, aligner: Aligner, metric: Metric, others: dict[str, Metric], corpus: Corpus, n_samples: int
+) -> Decoded:
     pairs = list(corpus.pairs("validation"))
-    hypotheses = [best[0].text for best in decoder.translate(pair.src for pair in pairs)]
+    found = [best[0] for best in decoder.translate(pair.src for pair in pairs)]
+    hypotheses = [best.text for best in found]
     references = [pair.tgt for pair in pairs]
     score = metric.score(hypotheses, references, n_bootstrap=0)
     scores = {name: other.score(hypotheses, references, n_bootstrap=0).value for name, other in others.items()}
     samples = [(p.src, h, p.tgt) for p, h in zip(pairs[:n_samples], hypotheses, strict=False)]
-    return Decoded(score.value, score.signature, samples, scores)
+    n_looks = min(N_LOOKS, n_samples)
+    attentions = aligner.attend([p.src for p in pairs[:n_looks]], [(best.text, best.ids) for best in found[:n_looks]])
+    looks = [Look(a.src_tokens, a.tgt_tokens, a.weights) for a in attentions if a.tgt_tokens]
+    return Decoded(score.value, score.signature, samples, scores, looks)
 
 
 def observers(config: TrainConfig) -> list[Observer]:

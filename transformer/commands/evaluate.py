@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformer import build
 from transformer.commands.launch import launch
-from transformer.commands.result import labels, loss_scores, score_split, show, write, write_hypotheses
+from transformer.commands.result import labels, loss_scores, score_split, show, shown, write, write_hypotheses
 from transformer.commands.resume import plain
 from transformer.config import CompareConfig, EvaluateConfig
 from transformer.data.corpus import Corpus, FilesCorpus, Pair
@@ -84,7 +84,7 @@ def _evaluated(
         rows.append(Row(row.system, row.split, row.n_sentences, scores))
         label = split if suffix is None else f"{split}.{suffix.replace('/', '_').replace(' ', '')}"
         write_hypotheses(folder, label, hypotheses)
-        show(pairs, hypotheses, config.n_shown)
+        show(shown(pairs, hypotheses, config.n_shown))
         write(folder, label, rows[-1:], {**facts, "decoding": plain(config)["decoding"]})
     return rows
 

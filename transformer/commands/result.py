@@ -69,8 +69,13 @@ def write_hypotheses(folder: Path, name: str, hypotheses: Sequence[str]) -> Path
     return path
 
 
-def show(pairs: Sequence[Pair], hypotheses: Sequence[str], n: int) -> None:
-    """Prints n translations, evenly spread, beside source and reference."""
-    for i in range(0, len(pairs), max(1, len(pairs) // n)) if n else ():
-        if i // max(1, len(pairs) // n) < n:
-            print(f"\nsource      {pairs[i].src}\ntranslation {hypotheses[i]}\nreference   {pairs[i].tgt}")
+def shown(pairs: Sequence[Pair], hypotheses: Sequence[str], n: int) -> list[tuple[str, str, str]]:
+    """Source, translation and reference of n lines, evenly spread."""
+    step = max(1, len(pairs) // n) if n else 1
+    return [(pairs[i].src, hypotheses[i], pairs[i].tgt) for i in range(0, len(pairs), step)][:n]
+
+
+def show(samples: Sequence[tuple[str, str, str]]) -> None:
+    """Prints translations beside source and reference."""
+    for src, hypothesis, reference in samples:
+        print(f"\nsource      {src}\ntranslation {hypothesis}\nreference   {reference}")

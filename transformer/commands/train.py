@@ -2,6 +2,7 @@
 
 import collections
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from omegaconf import OmegaConf
 
 from transformer import build
 from transformer.commands.launch import launch
-from transformer.commands.result import loss_scores, score_split, show, write, write_hypotheses
+from transformer.commands.result import loss_scores, score_split, show, shown, write, write_hypotheses
 from transformer.commands.resume import plain, refuse_changes
 from transformer.config import TrainConfig, check
 from transformer.data.tokenizer.base import TokenizerPair
@@ -19,6 +20,7 @@ from transformer.training.checkpoint import TOKENIZER, newest_intact, read_manif
 from transformer.training.distributed import World
 from transformer.training.environment import differences
 from transformer.training.lock import LOCK, run_lock
+from transformer.training.observer import Observer
 from transformer.training.signals import Interrupted
 from transformer.training.state import seed_everything
 from transformer.training.trainer import Trainer, describe
@@ -93,12 +95,13 @@ def _try_final(config: TrainConfig, source: build.Data) -> None:
         collections.deque(source.corpus.pairs(name), maxlen=0)  # reads every line
 
 
-def _evaluate_best(config: TrainConfig, source: build.Data, world: World) -> None:
+def _evaluate_best(config: TrainConfig, source: build.Data, world: World, observers: Sequence[Observer]) -> None:
     best = Path(config.saved_dir) / config.name / "best"
     loaded = build.load(best, config.runtime, world.device)
     how = build.search(config.decoding)
     translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
-    rows = []
+    rows: list[Row] = []
+    samples: list[tuple[str, str, str]] = []
     for name in config.final.splits:
         split = source.corpus.resolve(name)
         pairs = list(source.corpus.pairs(split))
@@ -112,7 +115,10 @@ def _evaluate_best(config: TrainConfig, source: build.Data, world: World) -> Non
         write_hypotheses(folder, split, hypotheses)
         write(folder, split, rows[-1:], facts)
         if name == config.final.splits[0]:
-            show(pairs, hypotheses, config.final.n_shown)
+            samples = shown(pairs, hypotheses, config.final.n_shown)
+            show(samples)
+    for observer in observers if rows else ():
+        observer.on_scores(rows, samples)
     if rows:
         print(f"\n{text_table(rows)}")
     print(f"\nnow: echo '...' | transformer-translate checkpoint={best}")
@@ -157,7 +163,7 @@ def _train(config: TrainConfig, world: World, folder: Path) -> int:
             print(stop)
         return stop.exit_code
     if world.is_main:
-        _evaluate_best(config, source, world)
+        _evaluate_best(config, source, world, trainer.observers)
     return 0
 
 

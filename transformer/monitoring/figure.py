@@ -7,6 +7,9 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -92,6 +95,14 @@ def mark_best(axes: "Axes", x: float, y: float, colour: str) -> None:
 def to_png(figure: "Figure") -> bytes:
     """Return the figure as PNG, the same bytes for the same drawing."""
     return _render(figure, "png", {"Software": None})
+
+
+def pixels(figure: "Figure") -> npt.NDArray[np.uint8]:
+    """Return the figure as it looks on a screen, uint8 (height, width, 3)."""
+    from matplotlib import image
+
+    with io.BytesIO(to_png(figure)) as file:
+        return np.ascontiguousarray((255 * image.imread(file)[:, :, :3]).round().astype(np.uint8))
 
 
 def to_svg(figure: "Figure") -> str:

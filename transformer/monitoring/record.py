@@ -14,7 +14,7 @@ from transformer.training.observer import EpochEnd, Observer, RunStart
 
 METRICS_FILE = "metrics.jsonl"
 NUMBER_FILES = {"train_loss.txt": "train_loss", "valid_loss.txt": "valid_loss", "bleu.txt": "bleu"}
-FIELDS = tuple(f.name for f in dataclasses.fields(EpochEnd) if f.name != "samples")
+FIELDS = tuple(f.name for f in dataclasses.fields(EpochEnd) if f.name not in ("samples", "looks"))
 OPTIONAL_FIELDS = ("bleu", "bleu_signature")
 NEWER_FIELDS = ("scores",)  # than the first files
 
@@ -22,7 +22,7 @@ NEWER_FIELDS = ("scores",)  # than the first files
 class Record(Observer):
     """Writes `metrics.jsonl`, `train_loss.txt`, `valid_loss.txt` and `bleu.txt` into the run's folder.
 
-    metrics.jsonl holds one JSON object per epoch, the fields of `EpochEnd` without samples, in their order. JSON knows
+    metrics.jsonl holds one JSON object per epoch, the fields of `EpochEnd` but samples and looks, in order. JSON knows
     no NaN and no infinity: a number that is not finite is written as null. The text files hold one number per line and
     line n belongs to epoch n; an epoch without the number (BLEU not computed) is the line `nan`.
 

@@ -14,12 +14,13 @@ from typing import Any
 from transformer.evaluation.report import Row, cell
 from transformer.monitoring.console import fixed
 from transformer.monitoring.curves import draw_curves
-from transformer.monitoring.figure import to_svg
+from transformer.monitoring.figure import to_png, to_svg
+from transformer.monitoring.heatmap import draw_heatmap, mean_heads
 from transformer.monitoring.page import STYLE
 from transformer.monitoring.record import read_epochs
 from transformer.monitoring.replace import replace
 from transformer.monitoring.terminal import duration
-from transformer.training.observer import EpochEnd, Observer, RunStart
+from transformer.training.observer import EpochEnd, Look, Observer, RunStart
 
 REPORT_FILE = "report.html"
 PACKAGES = ("torch", "torchtext", "sentencepiece", "sacrebleu", "hydra-core", "numpy", "tensorboard", "matplotlib")
@@ -49,7 +50,7 @@ class Content:
 
 
 class Report(Observer):
-    """Writes `report.html` into the run's folder when training ends, with the newest samples.
+    """Writes `report.html` into the run's folder when training ends, and anew when test splits have been scored.
 
     The epochs before a resumption come from metrics.jsonl, so `Record` must write into the same folder. A run that
     ends without a new epoch leaves the page as it is.
@@ -60,6 +61,7 @@ class Report(Observer):
         self.start: RunStart | None = None
         self.epochs: list[EpochEnd] = []
         self.samples: list[tuple[str, str, str]] = []
+        self.looks: list[Look] = []
         self.changed = False
 
     def on_start(self, start: RunStart) -> None:
@@ -71,20 +73,36 @@ class Report(Observer):
         """Keep the epoch."""
         self.epochs = [e for e in self.epochs if e.epoch < end.epoch] + [end]
         self.samples = end.samples or self.samples
+        self.looks = end.looks or self.looks
         self.changed = True
 
     def on_end(self) -> None:
         """Write the page, if an epoch was told."""
-        if self.start is None or not self.changed:
+        if self.changed:
+            self._write((), self.samples)
+
+    def on_scores(self, rows: Sequence[Row], samples: Sequence[tuple[str, str, str]]) -> None:
+        """Write the page anew, with the test scores and translations of the first test split."""
+        self._write(rows, samples or self.samples)
+
+    def _write(self, rows: Sequence[Row], samples: Sequence[tuple[str, str, str]]) -> None:
+        if self.start is None:
             return
         content = Content(
             name=self.start.name,
             config=self.start.config,
             n_parameters=self.start.n_parameters,
             epochs=self.epochs,
-            samples=self.samples,
+            scores=rows,
+            samples=samples,
+            pictures=[(" ".join(look.src_tokens), _heatmap(look)) for look in self.looks],
         )
         write_report(self.folder, content)
+
+
+def _heatmap(look: Look) -> bytes:
+    figure = draw_heatmap(mean_heads(look.weights), look.src_tokens, look.tgt_tokens, "attention, mean of all heads")
+    return to_png(figure)
 
 
 def write_report(folder: Path, content: Content) -> None:

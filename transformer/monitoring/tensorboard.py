@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer.error import UserError
+from transformer.monitoring.figure import pixels
+from transformer.monitoring.heatmap import draw_heatmap, mean_heads
 from transformer.monitoring.replace import replace
 from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
 
@@ -32,12 +34,13 @@ class TensorBoard(Observer):
     """Writes event files into the run's folder; every point stands at the number of updates.
 
     Scalars: train/loss, train/perplexity, train/accuracy, train/gradient_norm, optim/learning_rate and
-    speed/tokens_per_second every `every_steps` updates and at every checkpoint, the means over the updates since the
-    last point (over tokens; over updates for the norm): a resumed run draws the very points of one left alone. Per
-    epoch valid/loss, valid/perplexity, valid/accuracy, valid/bleu, optim/clipped, speed/padding_efficiency, and
-    best/valid_loss, best/bleu when the epoch is the best so far. Text: the config, and sample translations per epoch as
-    a table. The hparams page is filled from the start, so a killed run is on it too; its columns are the settings of
-    all runs, those that differ first.
+    speed/tokens_per_second every `every_steps` updates and at every checkpoint, the means over the updates since
+    the last point (over tokens; over updates for the norm): a resumed run draws the very points of one left alone.
+    Per epoch valid/loss, valid/perplexity, valid/accuracy, valid/bleu, optim/clipped, speed/padding_efficiency, and
+    best/valid_loss, best/bleu when the epoch is the best so far. Text: the config, and sample translations per
+    epoch as a table. Images: the attention, a mean over layers and heads, with which the first of them were
+    written. The hparams page is filled from the start, so a killed run is on it too; its columns are the settings
+    of all runs, those that differ first.
 
     On resume events of later steps are cut out of the files, and a TensorBoard already open is told to forget them.
     """
@@ -87,6 +90,9 @@ class TensorBoard(Observer):
         self._write(epoch_scalars(end), end.step)
         if end.samples:
             self.writer.add_text("samples/translations", sample_table(end.samples), end.step)
+        for number, look in enumerate(end.looks, 1):
+            figure = draw_heatmap(mean_heads(look.weights), look.src_tokens, look.tgt_tokens, f"step {end.step}")
+            self.writer.add_image(f"attention/sample_{number}", pixels(figure), end.step, dataformats="HWC")
         self.writer.flush()
 
     def before_checkpoint(self, step: int) -> None:

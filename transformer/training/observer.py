@@ -1,7 +1,12 @@
 """What the trainer tells, and the interface of those who listen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+
+from transformer.evaluation.report import Row
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,21 @@ class StepEnd:
 
 
 @dataclass(frozen=True)
+class Look:
+    """Where a model looked while it wrote one translation.
+
+    Attributes:
+        src_tokens: pieces of the source, end of sentence last.
+        tgt_tokens: pieces of the translation.
+        weights: (n_layers, n_heads, len(tgt_tokens), len(src_tokens)), float.
+    """
+
+    src_tokens: list[str]
+    tgt_tokens: list[str]
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
 class EpochEnd:
     """Told after every epoch's validation. These are the fields of a line in metrics.jsonl, in this order.
 
@@ -82,6 +102,7 @@ class EpochEnd:
         best: whether this epoch is the best so far by the monitored metric.
         scores: further corpus scores of the validation split, freely decoded, by name; empty where not decoded.
         samples: (source, hypothesis, reference) of a few validation lines; not written to metrics.jsonl.
+        looks: where the model looked while it wrote some of their hypotheses; not written either.
     """
 
     epoch: int
@@ -105,6 +126,7 @@ class EpochEnd:
     best: bool
     scores: dict[str, float] = field(default_factory=dict)
     samples: list[tuple[str, str, str]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
 
 class Observer:
@@ -124,6 +146,11 @@ class Observer:
 
     def on_checkpoint(self, path: str, step: int) -> None:
         """After a checkpoint has been written to `path`."""
+
+    def on_scores(self, rows: Sequence[Row], samples: Sequence[tuple[str, str, str]]) -> None:
+        """After on_end, when the best checkpoint has been evaluated: scores on test splits, and (source, hypothesis,
+        reference) of some lines of the first of them.
+        """
 
     def on_message(self, text: str) -> None:
         """A sentence the user should read (a rate cut, an early stop)."""

@@ -19,7 +19,7 @@ from transformer.training.checkpoint import MODEL, TRAINING, CheckpointFolder, l
 from transformer.training.distributed import World
 from transformer.training.loss import Objective
 from transformer.training.moving_average import MovingAverage
-from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
+from transformer.training.observer import EpochEnd, Look, Observer, RunStart, StepEnd
 from transformer.training.precision import Precision
 from transformer.training.progress import Progress
 from transformer.training.schedule import Schedule
@@ -43,12 +43,14 @@ class Decoded:
         signature: of sacreBLEU.
         samples: (source, hypothesis, reference) of a few lines.
         scores: further corpus scores of the same translations, by name, 0-100.
+        looks: where the model looked while it wrote some of the samples.
     """
 
     bleu: float
     signature: str
     samples: list[tuple[str, str, str]]
     scores: dict[str, float] = field(default_factory=dict)
+    looks: list[Look] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -307,6 +309,7 @@ class Trainer:
             best=best,
             scores=decoded.scores if decoded else {},
             samples=decoded.samples if decoded else [],
+            looks=decoded.looks if decoded else [],
         )
 
     def _save(self, monitored: float | None) -> None:
