@@ -98,7 +98,7 @@ def test_the_search_may_be_another(translate: Translate) -> None:
     ("arguments", "sentence"),
     [
         (["input=nofile"], "input nofile does not exist; correct the path or put the file there"),
-        (["input=."], ". cannot be read: Is a directory"),
+        (["input=."], "input . is a folder; name a file in it"),
         (["input=latin"], "latin, line 2: byte 0xe9 at position 4 is not UTF-8; convert the file to UTF-8"),
         (["input=in", "output=no/such/out"], "output no/such/out cannot be written (No such file or directory)"),
         (["input=in", "output=."], "output . cannot be written (Is a directory)"),
@@ -143,8 +143,8 @@ def test_a_line_that_is_too_long_is_cut_and_the_rest_stays(translate: Translate)
 
 def test_the_form_of_a_line() -> None:
     found = [Translation("eins", ["x"], -1.5, -0.75), Translation("zwei", ["y"], -2.0, -1.0)]
-    assert as_text((7, "one", found, []), None) == "eins\n"
-    assert as_nbest((7, "one", found, []), None) == "7\t-0.7500\t-1.5000\teins\n7\t-1.0000\t-2.0000\tzwei\n"
+    assert as_text((7, "one", found, [])) == "eins\n"
+    assert as_nbest((7, "one", found, [])) == "7\t-0.7500\t-1.5000\teins\n7\t-1.0000\t-2.0000\tzwei\n"
 
 
 def test_json_has_all_that_is_known_of_a_line(translate: Translate) -> None:
@@ -189,7 +189,7 @@ def test_demands_come_in_columns(translate: Translate) -> None:
     without = translate("input_format=tsv", stdin=f"the dog sees\t\t\t{plain.split()[0]}\n").out
     assert plain.split()[0] not in without.split()
     told = translate("input_format=tsv", stdin="x\na\tb\tc\td\te\n").sentence
-    assert told.startswith("transformer-translate: line 2 has 5 columns, but at most 4 are known: ")
+    assert told.startswith("transformer-translate: standard input, line 2: 5 columns, but at most 4 are known: ")
 
 
 def test_an_ensemble_of_a_model_with_itself_changes_nothing(run: Any, translate: Translate) -> None:

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -71,3 +73,23 @@ def test_a_long_sentence_does_not_make_a_giant_picture():
     tokens = [str(n) for n in range(150)]
     width, height = draw_heatmap(np.eye(150), tokens, tokens, "long").get_size_inches()
     assert max(width, height) < 28
+
+
+@pytest.mark.parametrize("n", [3, 40, 150])
+def test_labels_next_to_each_other_do_not_overlap(n):
+    tokens = [f"{i}" for i in range(n)]
+    figure = draw_heatmap(np.eye(n), tokens, tokens, "long")
+    to_png(figure)  # lays it out
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(above.y0 >= below.y1 - 0.5 for above, below in itertools.pairwise(boxes))
+
+
+@pytest.mark.parametrize("n_tokens", [1, 12])
+def test_captions_of_heads_do_not_overlap(n_tokens):
+    tokens = ["▁a"] * n_tokens
+    figure = draw_heads(np.ones((2, 8, n_tokens, n_tokens)), tokens, tokens, "short")
+    to_png(figure)
+    *panels, bar = figure.axes
+    boxes = [axes.xaxis.label.get_window_extent() for axes in panels[:8]]
+    rights = [box.x0 for box in boxes[1:]] + [bar.get_window_extent().x0]
+    assert all(box.x1 < right for box, right in zip(boxes, rights, strict=True))

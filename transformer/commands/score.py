@@ -1,18 +1,18 @@
 """transformer-score: how likely a model finds translations that are given."""
 
-import math
+import contextlib
 import sys
 from pathlib import Path
 
 from transformer import build
 from transformer.commands.evaluate import names
 from transformer.commands.launch import launch
-from transformer.commands.stream import check_files, count_lines, json_line, output_file
+from transformer.commands.stream import check_counts, check_files, count_lines, json_line, output_file, printed
 from transformer.config import ScoreConfig
 from transformer.data.reader import read_aligned
 from transformer.decoding.scorer import PairScore, Scorer
 from transformer.error import UserError
-from transformer.monitoring.bar import counted
+from transformer.monitoring.bar import counting
 from transformer.training.validate import perplexity
 
 FORMATS = ("tsv", "jsonl")
@@ -40,21 +40,25 @@ def run(config: ScoreConfig) -> None:
     if config.format not in FORMATS:
         raise UserError(f"format is {config.format}, but must be one of {', '.join(FORMATS)}")
     check_files([config.src, config.tgt], [config.output])
+    check_counts(config.src, config.tgt)
     world = build.runtime(config.runtime)
     loaded = build.load_together(names(config.checkpoint, "checkpoint"), config.runtime, world.device)
     scorer = Scorer(loaded.model, loaded.tokenizers, config.max_tokens, world.device, config.buffer_lines)
     form = as_json if config.format == "jsonl" else as_tsv
     total, n_tokens, n_pairs = 0.0, 0, 0
-    with output_file(config.output) as file:
-        scores = scorer.score(read_aligned(Path(config.src), Path(config.tgt)))
-        for n_pairs, score in enumerate(counted(scores, count_lines(config.src), "scoring", None), 1):
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(output_file(config.output))
+        if not printed(config.output):
+            scorer.told = stack.enter_context(counting("scoring", lambda: count_lines(config.src), None))
+        for n_pairs, score in enumerate(scorer.score(read_aligned(Path(config.src), Path(config.tgt))), 1):
             file.write(form(n_pairs, score))
             file.flush()
             total, n_tokens = total + score.log_prob, n_tokens + len(score.tokens)
-    loss = -total / n_tokens if n_tokens else math.nan
-    print(
-        f"{n_pairs:,} pairs, {n_tokens:,} tokens: loss {loss:.4f}, perplexity {perplexity(loss):.2f}", file=sys.stderr
-    )
+    told = f"{n_pairs:,} pairs, {n_tokens:,} tokens"
+    if n_tokens:
+        loss = -total / n_tokens
+        told += f": loss {loss:.4f}, perplexity {perplexity(loss):.2f}"
+    print(told, file=sys.stderr)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from transformer.decoding.request import Request
 from transformer.error import UserError
 
 PHRASES = " ||| "
+COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 
 
 def input_lines(path: str | None) -> Iterator[str]:
@@ -21,6 +23,8 @@ def input_lines(path: str | None) -> Iterator[str]:
     if path is not None:
         yield from read_lines(Path(path))
         return
+    if sys.stdin is None:
+        raise UserError("standard input is closed; say input=FILE")
     for number, line in enumerate(sys.stdin.buffer, 1):
         if number == 1 and not (line := line.removeprefix(codecs.BOM_UTF8)):
             return
@@ -30,11 +34,21 @@ def input_lines(path: str | None) -> Iterator[str]:
             raise UserError(f"standard input, line {number}: not UTF-8 ({error.reason}); convert it first") from error
 
 
-def requests(lines: Iterable[str], form: str) -> Iterator[Request]:
+def typed(path: str | None) -> bool:
+    """Whether somebody types the lines on a terminal."""
+    return path is None and sys.stdin is not None and sys.stdin.isatty()
+
+
+def printed(path: str | None) -> bool:
+    """Whether the output goes to a terminal."""
+    return path is None and sys.stdout is not None and sys.stdout.isatty()
+
+
+def requests(lines: Iterable[str], form: str, name: str) -> Iterator[Request]:
     """Lines as requests; form: "lines", or "tsv" with source, prefix, required and forbidden phrases.
 
     Raises:
-        UserError: a line of a TSV file has more than four columns.
+        UserError: a line of a TSV file, called `name`, has more than four columns.
     """
     if form == "lines":
         yield from map(Request, lines)
@@ -43,8 +57,8 @@ def requests(lines: Iterable[str], form: str) -> Iterator[Request]:
         columns = line.split("\t")
         if len(columns) > 4:
             raise UserError(
-                f"line {number} has {len(columns)} columns, but at most 4 are known: source, prefix, required phrases, "
-                "forbidden phrases"
+                f"{name}, line {number}: {len(columns)} columns, but at most 4 are known: source, prefix, required "
+                "phrases, forbidden phrases"
             )
         source, prefix, required, forbidden = columns + [""] * (4 - len(columns))
         yield Request(source, prefix, _phrases(required), _phrases(forbidden))
@@ -60,19 +74,48 @@ def check_files(inputs: Iterable[str | None], outputs: Iterable[str | None]) -> 
     for source in sources:
         if not Path(source).exists():
             raise UserError(f"input {source} does not exist; correct the path or put the file there")
+        if Path(source).is_dir():
+            raise UserError(f"input {source} is a folder; name a file in it")
+        if not os.access(source, os.R_OK):
+            raise UserError(f"input {source} must not be read by you; change its permissions")
     targets = [path for path in outputs if path is not None]
     for number, target in enumerate(targets):
+        if reason := _unwritable(Path(target)):
+            raise UserError(f"output {target} cannot be written ({reason})")
         for source in sources:
             if Path(target).is_file() and Path(source).samefile(target):
                 raise UserError(f"input and output are the same file, {source}; name another output")
-        if Path(target).absolute() in [Path(other).absolute() for other in targets[:number]]:
+        is_file = Path(target).is_file() or not Path(target).exists()  # /dev/null may be named twice
+        if is_file and Path(target).resolve() in [Path(other).resolve() for other in targets[:number]]:
             raise UserError(f"two outputs are the same file, {target}; name another for one of them")
+
+
+def _unwritable(path: Path) -> str:
+    """Why a file cannot be written, "" where it can."""
+    if path.is_dir():
+        return "Is a directory"
+    if not path.parent.is_dir():
+        return "No such file or directory"
+    if path.suffix.lower() in COMPRESSED:
+        return f"only plain text is written; compress it afterwards, or leave {path.suffix} out"
+    return "" if os.access(path if path.exists() else path.parent, os.W_OK) else "Permission denied"
+
+
+def check_counts(src: str, tgt: str) -> None:
+    """Refuses two plain files that differ in their number of lines; others are found out when they are read."""
+    n_src, n_tgt = count_lines(src), count_lines(tgt)
+    if None not in (n_src, n_tgt) and n_src != n_tgt:
+        raise UserError(
+            f"{src} has {n_src} lines but {tgt} has {n_tgt}; line n of one must translate line n of the other"
+        )
 
 
 @contextlib.contextmanager
 def output_file(path: str | None) -> Iterator[TextIO]:
     """A file to be written, or standard output."""
     if path is None:
+        if sys.stdout is None:
+            raise UserError("standard output is closed; say output=FILE")
         if isinstance(sys.stdout, io.TextIOWrapper):
             # As into a file, whatever the terminal's locale.
             sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")
@@ -94,7 +137,11 @@ def json_line(values: dict[str, Any]) -> str:
 
 def count_lines(path: str | None) -> int | None:
     """How many lines a plain file has; None for standard input and compressed files, which take long to count."""
-    if path is None or Path(path).suffix in (".gz", ".xz", ".bz2", ".zst") or not Path(path).is_file():
+    if path is None or Path(path).suffix.lower() in COMPRESSED or not Path(path).is_file():
         return None
+    n_lines, last = 0, b"\n"
     with Path(path).open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        while block := file.read(1 << 20):
+            n_lines, last = n_lines + block.count(b"\n"), block
+    begun = last not in (b"\n", codecs.BOM_UTF8) and not last.endswith(b"\n")  # a last line without its break counts
+    return n_lines + begun

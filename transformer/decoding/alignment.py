@@ -94,7 +94,12 @@ class Aligner:
         self.device = torch.device(device)
         self.max_len = min(model.max_len for model in models)
 
-    def attend(
+    def attend(self, lines: Sequence[str], translations: Sequence[tuple[str, Sequence[int]]]) -> list[Attention]:
+        """Return the attention of each translation, in order, see `attend_each`."""
+        found = dict(self.attend_each(lines, translations))
+        return [found[i] for i in range(len(lines))]
+
+    def attend_each(
         self, lines: Sequence[str], translations: Sequence[tuple[str, Sequence[int]]]
     ) -> Iterator[tuple[int, Attention]]:
         """Yield the number, from 0, and the attention of each translation, those of similar length together.

@@ -1,14 +1,16 @@
 """A bar for work on lines: how many are done, how fast, how long it will take. On a terminal only."""
 
+import logging
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-T = TypeVar("T")
+from transformer.monitoring.terminal import duration, is_live, open_terminal
 
 
 class _Speed(ProgressColumn):
@@ -16,22 +18,43 @@ class _Speed(ProgressColumn):
         return Text(f"{task.speed:,.0f} lines/s" if task.speed else "")
 
 
-def counted(items: Iterable[T], total: int | None, what: str, terminal: rich.console.Console | None) -> Iterator[T]:
-    """Yields the items, showing on the terminal how many there were.
+@contextmanager
+def counting(
+    what: str, total: Callable[[], int | None], terminal: rich.console.Console | None
+) -> Iterator[Callable[[int], None]]:
+    """Shows, while work goes on, how many lines are done, and at its end how long it took.
 
     Args:
-        items: anything; one is a line.
-        total: how many there will be, or None where that is not known.
         what: is done, such as "translating".
+        total: how many lines there will be, None where that is not known; asked only if there is something to show.
         terminal: where to show it; None: standard error. If that is no terminal, nothing is shown.
+
+    Yields:
+        A function to be told each time how many more lines are done.
     """
-    terminal = terminal or rich.console.Console(file=sys.stderr)
-    if not terminal.is_terminal:
-        yield from items
+    terminal = terminal or open_terminal(sys.stderr)
+    if not is_live(terminal):
+        yield lambda n_lines: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=terminal, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        for item in items:
-            yield item
-            bar.advance(task)
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
+    started = time.monotonic()
+    with Progress(*columns, console=terminal, transient=True, redirect_stdout=False) as bar, _messages_above():
+        task = bar.add_task(what, total=total())
+        yield lambda n_lines: bar.advance(task, n_lines)
+    n_lines, seconds = bar.tasks[0].completed, time.monotonic() - started
+    speed = f"{n_lines / max(seconds, 1e-9):,.1f} lines/s"
+    terminal.print(f"{n_lines:,.0f} lines in {duration(seconds)}, {speed}", highlight=False)
+
+
+@contextmanager
+def _messages_above() -> Iterator[None]:
+    """Has the log written above the bar: its handlers hold the stream that the bar has just wrapped."""
+    handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler)]
+    moved = [(handler, handler.stream) for handler in handlers if handler.stream is sys.__stderr__]
+    for handler, _ in moved:
+        handler.setStream(sys.stderr)
+    try:
+        yield
+    finally:
+        for handler, stream in moved:
+            handler.setStream(stream)

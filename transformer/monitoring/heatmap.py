@@ -18,7 +18,9 @@ COLOUR_MAP = "Blues"
 CELL, SMALL_CELL = 0.34, 0.16
 """Width and height of one weight, in inches, in a single heatmap and in a grid."""
 LARGEST = 24.0
-"""No picture is wider or higher, in inches; longer sentences get smaller cells."""
+"""No picture is wider or higher, in inches; longer sentences get smaller cells and letters."""
+CAPTION = 0.9
+"""Room for a panel's caption, in inches."""
 
 
 def draw_heatmap(weights: npt.ArrayLike, src_tokens: Sequence[str], tgt_tokens: Sequence[str], title: str) -> "Figure":
@@ -41,7 +43,7 @@ def draw_heatmap(weights: npt.ArrayLike, src_tokens: Sequence[str], tgt_tokens: 
     figure = _titled_figure(cell * matrix.shape[1] + left + 1.0, cell * matrix.shape[0] + top + 0.7, title)
     axes = figure.subplots()
     image = _draw(axes, matrix, _top(matrix))
-    _label(axes, src_tokens, tgt_tokens, 9)
+    _label(axes, src_tokens, tgt_tokens, _letters(9, cell))
     bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 2.5 / (cell * matrix.shape[0])), aspect=15, pad=0.02)
     _dress_bar(bar)
     return figure
@@ -63,16 +65,18 @@ def draw_heads(weights: npt.ArrayLike, src_tokens: Sequence[str], tgt_tokens: Se
     n_layers, n_heads, tgt_len, src_len = grid.shape
     cell = _cell(SMALL_CELL, max(n_layers * tgt_len, n_heads * src_len))
     left, top = 0.6 * _label_room(tgt_tokens), 0.6 * _label_room(src_tokens)
-    width = n_heads * (cell * src_len + 0.2) + left + 1.2
+    width = n_heads * (max(cell * src_len, CAPTION) + 0.2) + left + 1.2
     figure = _titled_figure(width, n_layers * (cell * tgt_len + 0.45) + top + 0.6, title)
     panels = figure.subplots(n_layers, n_heads, squeeze=False)
     for layer in range(n_layers):
         for head in range(n_heads):
             axes = panels[layer, head]
             image = _draw(axes, grid[layer, head], _top(grid))
-            _label(axes, src_tokens if layer == 0 else (), tgt_tokens if head == 0 else (), 6)
+            shown = src_tokens if layer == 0 else (), tgt_tokens if head == 0 else ()
+            _label(axes, *shown, _letters(6, cell))
             axes.set_xlabel(f"layer {layer + 1}, head {head + 1}", fontsize=7, color=INK)
-    _dress_bar(figure.colorbar(image, ax=panels, shrink=0.5, aspect=25, pad=0.01))
+    wide, high = figure.get_size_inches()
+    _dress_bar(figure.colorbar(image, ax=panels, shrink=0.5, aspect=min(25, 5 * high), pad=max(0.01, 0.4 / wide)))
     return figure
 
 
@@ -95,6 +99,11 @@ def _cell(wanted: float, n_cells: int) -> float:
     return min(wanted, LARGEST / n_cells)
 
 
+def _letters(wanted: float, cell: float) -> float:
+    """Points of letters of which neighbours do not overlap in cells of so many inches."""
+    return min(wanted, 0.8 * 72 * cell)
+
+
 def _label_room(tokens: Sequence[str]) -> float:
     return 0.3 + 0.085 * max(map(len, tokens))
 
@@ -110,7 +119,7 @@ def _draw(axes: "Axes", matrix: npt.NDArray[np.float64], top: float) -> "AxesIma
     return axes.imshow(matrix, cmap=COLOUR_MAP, vmin=0.0, vmax=top, aspect="equal", interpolation="nearest")
 
 
-def _label(axes: "Axes", src_tokens: Sequence[str], tgt_tokens: Sequence[str], size: int) -> None:
+def _label(axes: "Axes", src_tokens: Sequence[str], tgt_tokens: Sequence[str], size: float) -> None:
     family = families("".join([*src_tokens, *tgt_tokens]))
     axes.tick_params(length=0, pad=3, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.set_xticks(range(len(src_tokens)), list(src_tokens), rotation=60, ha="left", rotation_mode="anchor")
