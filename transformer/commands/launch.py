@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from transformer.commands import help as help_page
+from transformer.commands.trial import in_own_folder
 from transformer.config import SCHEMAS, config_dir, register_schemas
 from transformer.error import UserError
 
@@ -98,7 +99,7 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
     def task(config: DictConfig) -> None:
         nonlocal composed
         composed = True
-        codes.append(_run(run, config, command))
+        codes.append(_run(run, in_own_folder(config), command))
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(task)()
