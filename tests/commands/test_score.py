@@ -61,9 +61,26 @@ def test_mistakes_are_one_sentence(run: Any, call: Any, calm: list[str], tmp_pat
         "src=in tgt=in output=in": "input and output are the same file, in; name another output",
         "src=in tgt=in format=xml": "format is xml, but must be one of tsv, jsonl",
         f"src=in tgt={tiny_text}/test.tgt": "in has 1 lines but ",
+        "src=in tgt=two output=kept": "in has 1 lines but two has 2; line n of one must translate line n of the other",
+        "src=two tgt=long": "the target of pair 2 has ",
         "src=in": "tgt is not given; say tgt=...",
     }
+    (tmp_path / "two").write_text("the dog\na cat")
+    (tmp_path / "long").write_text(f"the dog\n{'house ' * 100}")
+    (tmp_path / "kept").write_text("precious\n")
     for arguments, sentence in cases.items():
         told = call("score", [f"checkpoint={run.best}", *calm, *arguments.split()], tmp_path).sentence
         assert told.startswith(f"transformer-score: {sentence}")
     assert (tmp_path / "in").read_text() == "the dog\n"
+    assert (tmp_path / "kept").read_text() == "precious\n"
+
+
+def test_blank_lines_are_scored_and_nothing_is_no_loss(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
+    (tmp_path / "blank").write_text("\nthe dog\n")
+    (tmp_path / "empty").write_text("")
+    common = [f"checkpoint={run.best}", *calm]
+    ended = call("score", [*common, "src=blank", "tgt=blank"], tmp_path)
+    assert next(line.split("\t")[1] for line in ended.out.splitlines()) == "1"  # EOS alone
+    assert ended.err.startswith("2 pairs, ")
+    ended = call("score", [*common, "src=empty", "tgt=empty"], tmp_path)
+    assert (ended.code, ended.out, ended.err) == (0, "", "0 pairs, 0 tokens\n")

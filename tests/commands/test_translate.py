@@ -1,19 +1,43 @@
 """Translating: one line in, one line out, in order, from a file or standard input alike."""
 
 import json
+import os
+import pty
+import select
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from transformer.commands.stream import input_lines, output_file
 from transformer.commands.translate import as_nbest, as_text
 from transformer.decoding.translator import Translation
+from transformer.error import UserError
 
 Translate = Callable[..., Any]
 TEXT = "the dog\n\nred\u2028cat\u0085 sees\x0bblue\n  \na big house runs\r\nł unknown Ü\nthe"
+
+
+def wait_for_lines(path: Path, n_lines: int) -> None:
+    """Waits until a file that another process writes has so many lines."""
+    end = time.monotonic() + 60
+    while not path.exists() or path.read_bytes().count(b"\n") < n_lines:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def read_until(terminal: int, mark: bytes) -> bytes:
+    """What a terminal shows, up to a mark."""
+    told = b""
+    while not told.endswith(mark):
+        assert select.select([terminal], [], [], 60)[0]
+        told += os.read(terminal, 1)
+    return told
 
 
 @pytest.fixture
@@ -117,6 +141,10 @@ def test_the_search_may_be_another(translate: Translate) -> None:
             "two outputs are the same file, ./x; name another for one of them",
         ),
         (["input=in", "format=jsonl", "layer=9"], "layer is 9, but the model has decoder layers 1 to "),
+        (["input=in", "layer=1"], "layer is 1, but nothing that is asked for shows a single layer: "),
+        (["input=in", "heatmaps=p", "heatmap=heads", "layer=1"], "layer is 1, but nothing that is asked for shows "),
+        (["input=in", "heatmaps=in"], "heatmaps is in, which is a file; name a folder"),
+        (["input=in", "output=out.gz"], "output out.gz cannot be written (only plain text is written; "),
     ],
 )
 def test_mistakes_are_one_sentence_and_cost_no_file(
@@ -124,10 +152,26 @@ def test_mistakes_are_one_sentence_and_cost_no_file(
 ) -> None:
     (tmp_path / "in").write_text("the dog\n")
     (tmp_path / "latin").write_bytes(b"fine\ncaf\xe9\n")
-    ended = translate(*arguments)
+    named = any(argument.startswith("output=") or argument == "input=latin" for argument in arguments)
+    ended = translate(*arguments, *([] if named else ["output=latin"]))
     assert ended.sentence.startswith(f"transformer-translate: {sentence}")
+    assert (tmp_path / "latin").read_bytes() == b"fine\ncaf\xe9\n"
     assert (tmp_path / "in").read_text() == "the dog\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "latin"]
+
+
+def test_what_is_no_file_may_be_two_outputs(translate: Translate) -> None:
+    ended = translate("output=/dev/null", "alignments=/dev/null", stdin="the dog\n")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+def test_a_closed_stream_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UserError, match="standard input is closed; say input=FILE"):
+        next(input_lines(None))
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(UserError, match="standard output is closed; say output=FILE"), output_file(None):
+        pass
 
 
 def test_undecodable_standard_input_is_told_with_its_line(translate: Translate) -> None:
@@ -164,7 +208,9 @@ def test_json_has_all_that_is_known_of_a_line(translate: Translate) -> None:
             assert all(0 <= src < len(line["source"].split()) for src, _ in found["alignment"])
 
 
-def test_alignments_and_pictures_are_of_the_best_translations(translate: Translate, tmp_path: Path) -> None:
+def test_alignments_and_pictures_are_of_the_best_translations(
+    translate: Translate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     text = "the dog sees a cat\n\nthe house\na bird\n"
     more = ["alignments=al", "heatmaps=pictures", "n_heatmaps=3", "output=out", "decoding.n_best=2"]
     assert translate(*more, stdin=text).code == 0
@@ -173,8 +219,11 @@ def test_alignments_and_pictures_are_of_the_best_translations(translate: Transla
     assert (tmp_path / "al").read_text().split("\n") == [*expected, ""]
     assert (tmp_path / "out").read_text() == translate(stdin=text).out
     names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert caplog.messages == ["heatmaps: pictures of the first 3 lines only; n_heatmaps=6 has more"]
+    caplog.clear()
     assert names == ["line_000001.png", "line_000003.png"]  # nothing to see of a blank line
-    assert translate("heatmaps=heads", "heatmap=heads", "n_heatmaps=1", stdin=text).code == 0
+    assert translate("heatmaps=heads", "heatmap=heads", "n_heatmaps=4", stdin=text.splitlines()[0]).code == 0
+    assert caplog.messages == []
     assert [path.read_bytes()[:4] for path in (tmp_path / "heads").iterdir()] == [b"\x89PNG"]
 
 
@@ -223,3 +272,39 @@ def test_a_million_lines_would_not_be_held(run: Any, calm: list[str], tmp_path: 
         process.stdin.close()
         assert process.stdout.read() == b""
         assert process.wait() == 0
+
+
+def test_an_interrupt_leaves_whole_lines(run: Any, calm: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "transformer.commands.translate", f"checkpoint={run.best}", *calm]
+    command += ["translation.buffer_lines=2", "decoding=greedy", "output=out", "alignments=al"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"the dog\n" * 5)
+        process.stdin.flush()
+        wait_for_lines(tmp_path / "al", 4)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert process.stderr.read() == b""
+    for name in ("out", "al"):
+        assert (tmp_path / name).read_bytes().count(b"\n") == 4
+        assert (tmp_path / name).read_bytes().endswith(b"\n")
+
+
+def test_on_a_terminal_each_typed_line_is_answered_and_no_bar_is_in_the_way(
+    run: Any, calm: list[str], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "transformer.commands.translate", f"checkpoint={run.best}", *calm]
+    terminal, side = pty.openpty()
+    with subprocess.Popen(command, stdin=side, stdout=side, stderr=side, cwd=tmp_path) as process:
+        os.close(side)
+        told = read_until(terminal, b"Ctrl-D ends\r\n")
+        for _ in range(2):
+            os.write(terminal, b"the dog\n")
+            told = read_until(terminal, b"the dog\r\n")
+            told = read_until(terminal, b"\r\n")
+            assert told.strip()
+            assert b"\x1b" not in told
+        os.write(terminal, b"\x04")
+        assert process.wait(60) == 0
+    os.close(terminal)

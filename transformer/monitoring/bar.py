@@ -15,7 +15,11 @@ from transformer.monitoring.terminal import duration, is_live, open_terminal
 
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} lines/s" if task.speed else "")
+        return Text(_speed(task.speed) if task.speed else "")
+
+
+def _speed(lines_per_second: float) -> str:
+    return f"{lines_per_second:,.0f} lines/s" if lines_per_second >= 10 else f"{lines_per_second:.1f} lines/s"
 
 
 @contextmanager
@@ -42,7 +46,7 @@ def counting(
         task = bar.add_task(what, total=total())
         yield lambda n_lines: bar.advance(task, n_lines)
     n_lines, seconds = bar.tasks[0].completed, time.monotonic() - started
-    speed = f"{n_lines / max(seconds, 1e-9):,.1f} lines/s"
+    speed = _speed(n_lines / max(seconds, 1e-9))
     terminal.print(f"{n_lines:,.0f} lines in {duration(seconds)}, {speed}", highlight=False)
 
 
