@@ -27,6 +27,10 @@ def mistakes(*cases: tuple[str, str]) -> Any:
     ("modell=tiny", "there is no modell to change; did you mean model?"),
     ("optimizer.lrr=3", "there is no optimizer.lrr to change; did you mean optimizer.lr?"),
     ("d_model=64", "there is no d_model to change; did you mean model.d_model?"),
+    (
+        "optimizer=adam schedule=constant schedule.patience=1",
+        "there is no schedule.patience to change; it belongs to another choice of schedule",
+    ),
     ("warp=9", "there is no warp to change; transformer-train --help lists what there is"),
     ("~warp", "there is no warp to change; transformer-train --help lists what there is"),
     ("batching@x=pool", "there is no batching@x to change; did you mean batching?"),

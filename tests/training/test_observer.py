@@ -1,18 +1,17 @@
 import inspect
 from dataclasses import fields
 
-from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
+from transformer.training.observer import EpochEnd, Look, Observer, RunStart, StepEnd
 
 
 def test_an_observer_need_not_listen_to_everything():
     hooks = dict(inspect.getmembers(Observer(), inspect.ismethod))
-    assert {"on_start", "on_step", "on_epoch", "before_checkpoint", "on_checkpoint", "on_message", "on_end"} == set(
-        hooks
-    )
+    told = {"on_start", "on_step", "on_epoch", "before_checkpoint", "on_checkpoint", "on_message", "on_end", "on_scores"}
+    assert set(hooks) == told
     for hook in hooks.values():
         assert hook(*[None] * len(inspect.signature(hook).parameters)) is None
 
 
 def test_every_field_is_explained():
-    for told in (RunStart, StepEnd, EpochEnd):
+    for told in (RunStart, StepEnd, Look, EpochEnd):
         assert [f.name for f in fields(told) if f"{f.name}: " not in told.__doc__] == []

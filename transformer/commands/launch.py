@@ -36,6 +36,8 @@ def _suggestion(command: str, key: str) -> str:
             known = _keys(OmegaConf.to_container(hydra.compose(command)))
     except (HydraException, OmegaConfBaseException, ValueError):
         return ""
+    if "." in key and key in known:  # by default, but not with what has been chosen
+        return f"; it belongs to another choice of {key.partition('.')[0]}"
     last = [path for path in known if path.endswith(f".{key}")]
     close = last or difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     return f"; did you mean {' or '.join(close)}?" if close else ""
