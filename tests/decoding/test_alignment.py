@@ -102,7 +102,7 @@ def test_an_ensemble_has_the_mean_and_must_have_one_shape() -> None:
     both = attend(models, 100, *job)[0].weights
     np.testing.assert_allclose(both, (one + two) / 2, atol=1e-6)
     with pytest.raises(UserError, match="have 2 layers of 2 heads and 1 of 2, so there is no mean of their attention"):
-        attend([models[0], make_model(1)], 100, *job)
+        Aligner([models[0], make_model(1)], PAIR, 100, "cpu")
 
 
 def test_training_mode_is_given_back_and_changes_nothing() -> None:

@@ -2,14 +2,14 @@
 
 import contextlib
 import itertools
-import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from transformer import build
+from transformer.commands.attention import align, make_aligner
 from transformer.commands.evaluate import names
 from transformer.commands.launch import launch
 from transformer.commands.stream import (
@@ -23,17 +23,11 @@ from transformer.commands.stream import (
     typed,
 )
 from transformer.config import TranslateConfig
-from transformer.decoding.alignment import Aligner, Alignment, Attention, pharaoh
-from transformer.decoding.ensemble import Ensemble
+from transformer.decoding.alignment import Aligner, Alignment, pharaoh
 from transformer.decoding.request import Request
 from transformer.decoding.translator import Translation, Translator
 from transformer.error import UserError
-from transformer.model.transformer import Transformer
 from transformer.monitoring.bar import counting
-from transformer.monitoring.figure import to_png
-from transformer.monitoring.heatmap import draw_heads, draw_heatmap
-
-logger = logging.getLogger(__name__)
 
 CHOICES = {"input_format": ("lines", "tsv"), "format": ("text", "nbest", "jsonl"), "heatmap": ("mean", "heads")}
 AT_ONCE = 256  # lines whose attention is looked at together
@@ -82,18 +76,6 @@ def _check(config: TranslateConfig) -> None:
         raise UserError(f"heatmaps is {config.heatmaps}, which is a file; name a folder")
 
 
-def _aligner(config: TranslateConfig, loaded: build.Loaded, translator: Translator) -> Aligner | None:
-    """What looks at the attention, if anything that is asked for needs it."""
-    if config.format != "jsonl" and config.alignments is None and config.heatmaps is None:
-        return None
-    members = loaded.model.models if isinstance(loaded.model, Ensemble) else [loaded.model]
-    models = [model for model in members if isinstance(model, Transformer)]
-    n_layers = min(len(model.decoder_layers) for model in models)
-    if config.layer is not None and not 1 <= config.layer <= n_layers:
-        raise UserError(f"layer is {config.layer}, but the model has decoder layers 1 to {n_layers}")
-    return Aligner(models, loaded.tokenizers, config.translation.max_tokens, translator.device)
-
-
 def _translated(
     config: TranslateConfig, translator: Translator, aligner: Aligner | None, wanted: Iterable[Request]
 ) -> Iterator[Line]:
@@ -109,40 +91,9 @@ def _translated(
     n_lines = 0
     while group := list(itertools.islice(translations, min(AT_ONCE, translator.buffer_lines) if aligner else 1)):
         sources = [read.popleft() for _ in group]
-        alignments = _alignments(config, aligner, n_lines, sources, group) if aligner else [[] for _ in group]
+        alignments = align(config, aligner, n_lines, sources, group) if aligner else [[] for _ in group]
         yield from zip(itertools.count(n_lines + 1), sources, group, alignments, strict=False)
         n_lines += len(group)
-
-
-def _alignments(
-    config: TranslateConfig, aligner: Aligner, n_before: int, sources: Sequence[str], found: Sequence[list[Translation]]
-) -> list[list[Alignment]]:
-    """The alignments of lines that follow `n_before` others; draws them on the way, for no weights are kept."""
-    n_best = None if config.format == "jsonl" else 1
-    jobs = [(i, rank, t) for i, best in enumerate(found) for rank, t in enumerate(best[:n_best])]
-    alignments: list[list[Alignment]] = [[[] for _ in best[:n_best]] for best in found]
-    attended = aligner.attend_each([sources[i] for i, _, _ in jobs], [(t.text, t.ids) for _, _, t in jobs])
-    for job, attention in attended:
-        i, rank, _ = jobs[job]
-        alignments[i][rank] = attention.alignment(config.layer)
-        if config.heatmaps and rank == 0 and n_before + i < config.n_heatmaps:
-            _draw(config, Path(config.heatmaps), n_before + i + 1, attention)
-    if config.heatmaps and n_before <= config.n_heatmaps < n_before + len(found):
-        n_pictures = config.n_heatmaps
-        logger.warning(
-            "heatmaps: pictures of the first %d lines only; n_heatmaps=%d has more", n_pictures, 2 * n_pictures
-        )
-    return alignments
-
-
-def _draw(config: TranslateConfig, folder: Path, number: int, attention: Attention) -> None:
-    if not attention.tgt_tokens:
-        return
-    draw = draw_heads if config.heatmap == "heads" else draw_heatmap
-    weights = attention.weights if config.heatmap == "heads" else attention.mean(config.layer)
-    layer = "" if config.layer is None or config.heatmap == "heads" else f", layer {config.layer}"
-    figure = draw(weights, attention.src_tokens, attention.tgt_tokens, f"line {number}{layer}")
-    (folder / f"line_{number:06d}.png").write_bytes(to_png(figure))
 
 
 @contextlib.contextmanager
@@ -165,7 +116,7 @@ def run(config: TranslateConfig) -> None:
     how = build.search(config.decoding)
     loaded = build.load_together(names(config.checkpoint, "checkpoint"), config.runtime, world.device)
     translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
-    aligner = _aligner(config, loaded, translator)
+    aligner = make_aligner(config, loaded, translator.device)
     wanted = requests(input_lines(config.input), config.input_format, config.input or "standard input")
     form = FORMS[config.format]
     if config.heatmaps:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from torch import Tensor
 from transformer.data.tokenizer.base import Tokenizer, TokenizerPair
 from transformer.decoding.translator import batches, evaluating, padded
 from transformer.error import UserError
+from transformer.model.layers import DecoderLayer
 from transformer.model.transformer import Transformer
 from transformer.special import BOS, EOS, PAD
 
@@ -75,6 +77,11 @@ def words_written(ids: Sequence[int], tokenizer: Tokenizer, n_words: int) -> lis
     return [min(max(0, count - 1), max(0, n_words - 1)) for count in counts]
 
 
+def _shape(model: Transformer) -> tuple[int, int]:
+    """Return the decoder's number of layers and of heads."""
+    return len(model.decoder_layers), cast(DecoderLayer, model.decoder_layers[0]).cross_attention.n_heads
+
+
 class Aligner:
     """Finds the cross-attention of translations by feeding them to the model once more, all steps at once.
 
@@ -93,6 +100,14 @@ class Aligner:
         self.models, self.tokenizers, self.max_tokens = list(models), tokenizers, max_tokens
         self.device = torch.device(device)
         self.max_len = min(model.max_len for model in models)
+        shapes = [_shape(model) for model in models]
+        for shape in shapes:
+            if shape != shapes[0]:
+                raise UserError(
+                    f"the models of the ensemble have {shapes[0][0]} layers of {shapes[0][1]} heads and {shape[0]} of "
+                    f"{shape[1]}, so there is no mean of their attention; leave out what shows it: alignments, "
+                    "heatmaps, format=jsonl"
+                )
 
     def attend(self, lines: Sequence[str], translations: Sequence[tuple[str, Sequence[int]]]) -> list[Attention]:
         """Return the attention of each translation, in order, see `attend_each`."""
@@ -127,11 +142,6 @@ class Aligner:
                 with model.recording() as recorded:
                     model.decode(tgt_in, memory, src == PAD)
             weights = torch.stack(recorded.cross).float()
-            if total is not None and total.shape != weights.shape:
-                raise UserError(
-                    f"the models of the ensemble have {len(total)} layers of {total.size(2)} heads and {len(weights)} "
-                    f"of {weights.size(2)}, so there is no mean of their attention; leave alignments and heatmaps out"
-                )
             total = weights if total is None else total + weights
         assert total is not None  # there is at least one model
         return total.cpu() / len(self.models)
