@@ -13,7 +13,8 @@ from transformer.error import UserError
 
 
 @given(
-    st.sampled_from([b"", b"\xef\xbb\xbf"]), st.lists(st.sampled_from([b"a", b"\n", b"\r\n", b"\r", b"\xe2\x80\xa8"]))
+    mark=st.sampled_from([b"", b"\xef\xbb\xbf"]),
+    parts=st.lists(st.sampled_from([b"a", b"\n", b"\r\n", b"\r", b"\xe2\x80\xa8"])),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_as_many_lines_are_counted_as_are_read(mark: bytes, parts: list[bytes], tmp_path: Path) -> None:
