@@ -44,7 +44,7 @@ def test_values_and_p_are_those_of_the_sacrebleu_command(call: Any, calm: list[s
     assert ours["p_value"] == pytest.approx(theirs["BLEU"]["p_value"], abs=1e-4)
     [copy] = [d for d in data["differences"] if (d["system"], d["metric"]) == ("copy", "BLEU")]
     assert (copy["difference"], copy["p_value"]) == (0, 1)
-    assert "no scores by word frequency" not in ended.out
+    assert "F1 by frequency of the word in the references" in ended.out
     assert "worse" in ended.out
     page = (texts / "out" / "comparison.html").read_text()
     assert page.startswith("<!doctype html>")

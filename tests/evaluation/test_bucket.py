@@ -4,7 +4,9 @@ from hypothesis import strategies as st
 
 from transformer.error import UserError
 from transformer.evaluation.bucket import (
+    Breakdown,
     Bucket,
+    Part,
     breakdown_table,
     largest_differences,
     length_buckets,
@@ -89,7 +91,7 @@ def test_word_f1_by_hand():
     counts = {"the": 50, "dog": 3, "cat": 3}
     references = ["the dog and the cat", "the dog"]
     system = ["the the the cat cat", "a dog"]
-    breakdown = word_f1({"s": system}, references, counts, (1, 10))
+    breakdown = word_f1("x", {"s": system}, references, counts, (1, 10))
     rare, medium, frequent = breakdown.parts
     # Unseen words: "and" expected, "a" found, none right.
     assert (rare.label, rare.n, rare.values["s"]) == ("0", 1, 0.0)
@@ -101,7 +103,7 @@ def test_word_f1_by_hand():
 
 
 def test_perfect_words(references):
-    breakdown = word_f1({"s": references}, references, word_counts(references[:5]), (1, 2, 5))
+    breakdown = word_f1("x", {"s": references}, references, word_counts(references[:5]), (1, 2, 5))
     assert all(part.values["s"] == pytest.approx(100) for part in breakdown.parts)
 
 
@@ -127,6 +129,18 @@ def test_table(hypotheses, better, references):
     assert lines[1].split() == ["lines", "tiny", "b"]
     assert len({len(line) for line in lines[1:]}) == 1
     assert lines[2].split()[:3] == ["<", "8", str(breakdown.parts[0].n)]
+
+
+def test_long_names_become_numbers():
+    names = ["first_run_of_the_year/step_000010000", "second_run_of_the_year/step_000010000"]
+    breakdown = Breakdown("by x", "lines", "BLEU", (Part("< 10", 5, {names[0]: 40.0, names[1]: 20.0}),))
+    assert breakdown_table(breakdown).splitlines() == [
+        "BLEU by x",
+        f"(1) {names[0]}",
+        f"(2) {names[1]}",
+        "       lines     (1)     (2)",
+        "< 10       5   40.00   20.00",
+    ]
 
 
 @pytest.mark.parametrize("edges", [(), (5, 3), (4, 4)])

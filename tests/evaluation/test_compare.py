@@ -46,7 +46,12 @@ def test_breakdowns(comparison, hypotheses, references):
     without = compare(
         {"a": hypotheses, "b": hypotheses}, references, METRICS[:1], Bootstrap(5), "test", references, None, 1
     )
-    assert len(without.breakdowns) == 1
+    assert [breakdown.title for breakdown in without.breakdowns] == [
+        "by words of the reference",
+        "by frequency of the reference's rarest word in the references",
+        "by frequency of the word in the references",
+    ]
+    assert comparison.breakdowns[2].title == "by frequency of the word in the training text"
     assert without.sources == tuple(references)
 
 
@@ -55,6 +60,8 @@ def test_text_and_data(comparison):
     assert max(map(len, text.splitlines())) <= 80
     for expected in ("paired bootstrap, 50 samples, against base", "BLEU by words of the reference", "F1 by frequency"):
         assert expected in text
+    assert text.startswith("on test\n")
+    assert text.count("BLEU: nrefs:1|bs:50|seed:12345|") == 1  # scores and the test have the same
     data = json.loads(json.dumps(comparison.data()))
     assert data["scores"][1]["scores"]["BLEU"]["value"] == comparison.rows[1].scores[0].value
     assert data["differences"][0]["p_value"] == comparison.differences[0].p_value

@@ -4,8 +4,8 @@ import pytest
 
 from transformer.evaluation.bucket import Breakdown, Part, word_counts
 from transformer.evaluation.compare import compare
-from transformer.evaluation.html import bars, marked, page
-from transformer.evaluation.metrics import Bleu
+from transformer.evaluation.html import _breakdown, bars, marked, page
+from transformer.evaluation.metrics import Bleu, Ter
 from transformer.evaluation.significance import Bootstrap
 
 VOID = {"meta"}
@@ -75,6 +75,31 @@ def test_the_page_tells_what_the_comparison_says(html, better, references):
     assert "BLEU by words of the reference" in text
     assert "bs:20|seed:12345" in text
     assert "line 3" in text
+
+
+def test_the_verdict_comes_first_and_in_words(hypotheses, better, references):
+    systems = {"base": hypotheses, "new": better, "copy": hypotheses}
+    metrics = [Bleu(False, "13a"), Ter(True)]
+    found = page(compare(systems, references, metrics, Bootstrap(100), "test", None, None, 1))
+    text = " ".join("".join(checked(found).text).split())
+    opening = text[text.index("36 lines") : text.index("Scores")]
+    assert opening.startswith("36 lines. Against base, the baseline:")
+    assert "new: better by BLEU, TER-lc" in opening
+    assert "copy: no clear difference by BLEU, TER-lc" in opening
+    assert "worse" not in opening
+    assert "TER-lc (lower is better)" in text
+    assert "BLEU (lower is better)" not in text
+    assert text.count("p = 1.0000") == 2
+    assert text.count("BLEU: nrefs:1") == 1
+
+
+def test_a_part_of_few_lines_is_grey_and_the_highest_is_bold():
+    parts = (Part("< 10", 40, {"a": 40.0, "b": 20.0}), Part("10-14", 40, {"a": 1.0, "b": 1.0}))
+    told = _breakdown(Breakdown("by length", "lines", "BLEU", parts))
+    assert (told.count("<b>"), "<b>40.00</b>" in told) == (1, True)
+    assert "few" not in told
+    few = (Part("< 10", 29, {"a": 40.0, "b": 20.0}),)
+    assert '<tr class="few">' in _breakdown(Breakdown("by length", "lines", "BLEU", few))
 
 
 def test_marked_words_are_those_that_the_reference_lacks():

@@ -46,7 +46,7 @@ def _counts(config: CompareConfig, first: build.Loaded | None) -> dict[str, int]
         corpus = build.instantiate(data, "data", Corpus)  # type: ignore[type-abstract]
         return word_counts(pair.tgt for pair in corpus.pairs("train"))
     except UserError as error:
-        print(f"no scores by word frequency: {error}")
+        print(f"words are counted in the references, not in the training text: {error}")
         return None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from transformer.error import UserError
 from transformer.evaluation.metrics import Metric, check_lines
+from transformer.evaluation.report import WIDTH
 
 LENGTH_EDGES = (10, 15, 20, 30)
 FREQUENCY_EDGES = (1, 2, 5, 10, 100, 1000)
@@ -97,7 +98,9 @@ def score_buckets(
     return Breakdown(title, "lines", metric.name, tuple(parts))
 
 
-def word_f1(systems: Systems, references: Sequence[str], counts: Mapping[str, int], edges: Sequence[int]) -> Breakdown:
+def word_f1(
+    title: str, systems: Systems, references: Sequence[str], counts: Mapping[str, int], edges: Sequence[int]
+) -> Breakdown:
     """Return how well words of each frequency are translated (as in compare-mt, Neubig et al., 2019).
 
     A word of a hypothesis is right if the reference of its line has it, as often as it has it there. Value: F1 of
@@ -123,7 +126,7 @@ def word_f1(systems: Systems, references: Sequence[str], counts: Mapping[str, in
         for i, label in enumerate(labels)
         if n_expected[i]
     ]
-    return Breakdown("by frequency of the word in the training text", "words", "F1", tuple(parts))
+    return Breakdown(title, "words", "F1", tuple(parts))
 
 
 def largest_differences(
@@ -149,13 +152,17 @@ def largest_differences(
 
 
 def breakdown_table(breakdown: Breakdown) -> str:
-    """Return plain text: a line for each part, a column for each system."""
+    """Return plain text: a line for each part, a column for each system, by number where names exceed 80 columns."""
     systems = list(breakdown.parts[0].values) if breakdown.parts else []
     width = max([len(part.label) for part in breakdown.parts], default=0)
-    widths = [max(6, len(name)) for name in systems]
+    headings = systems
+    if width + 8 + sum(2 + max(6, len(name)) for name in systems) > WIDTH:
+        headings = [f"({i})" for i, _ in enumerate(systems, start=1)]
+    widths = [max(6, len(name)) for name in headings]
     header = " " * width + f"  {breakdown.unit:>6}"
-    header += "".join(f"  {name:>{column}}" for name, column in zip(systems, widths, strict=True))
-    lines = [f"{breakdown.metric} {breakdown.title}", header.rstrip()]
+    header += "".join(f"  {name:>{column}}" for name, column in zip(headings, widths, strict=True))
+    legend = [f"{number} {name}" for number, name in zip(headings, systems, strict=True) if number != name]
+    lines = [f"{breakdown.metric} {breakdown.title}", *legend, header.rstrip()]
     for part in breakdown.parts:
         cells = zip(systems, widths, strict=True)
         numbers = "".join(f"  {part.values[name]:>{column}.2f}" for name, column in cells)

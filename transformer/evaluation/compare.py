@@ -1,7 +1,7 @@
 """Several systems on one test set: scores, significance, where they differ, lines to read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from transformer.error import UserError
 from transformer.evaluation.bucket import (
@@ -14,6 +14,7 @@ from transformer.evaluation.bucket import (
     length_buckets,
     rarity_buckets,
     score_buckets,
+    word_counts,
     word_f1,
 )
 from transformer.evaluation.metrics import Metric
@@ -49,8 +50,12 @@ class Comparison:
 
     def text(self) -> str:
         """Return it for a terminal, without the examples' lines of text."""
-        parts = [text_table(self.rows), significance_table(self.differences, self.significance)]
-        return "\n".join([*parts, *map(breakdown_table, self.breakdowns)])
+        said = {(score.name, score.signature) for row in self.rows for score in row.scores}
+        parts = [
+            text_table([replace(row, split="") for row in self.rows]),
+            significance_table(self.differences, self.significance, said),
+        ]
+        return "\n".join([f"on {self.split}", *parts, *map(breakdown_table, self.breakdowns)])
 
     def data(self) -> dict[str, object]:
         """Return it as dictionaries, lists, strings and numbers: what `json.dumps` takes."""
@@ -79,7 +84,7 @@ def compare(
     """Compare systems, the first being the baseline; the first metric is that of the breakdowns and examples.
 
     systems: name -> hypotheses. counts: how often words occur in the target side of the training text, for the
-    breakdowns by frequency, which are left out without it. n_examples: lines a system, each way.
+    breakdowns by frequency; without it they go by the references, and say so. n_examples: lines a system, each way.
     Scores have intervals from as many resamples as the significance test has.
 
     Raises UserError for fewer than two systems, no metric, or counts of lines that differ.
@@ -117,9 +122,10 @@ def _breakdowns(
 ) -> list[Breakdown]:
     by_length = length_buckets(references, LENGTH_EDGES)
     breakdowns = [score_buckets("by words of the reference", systems, references, by_length, metric)]
-    if counts is not None:
-        by_rarity = rarity_buckets(references, counts, FREQUENCY_EDGES)
-        title = "by frequency of the reference's rarest word in the training text"
-        breakdowns.append(score_buckets(title, systems, references, by_rarity, metric))
-        breakdowns.append(word_f1(systems, references, counts, FREQUENCY_EDGES))
+    where = "in the references" if counts is None else "in the training text"
+    counts = word_counts(references) if counts is None else counts
+    by_rarity = rarity_buckets(references, counts, FREQUENCY_EDGES)
+    title = f"by frequency of the reference's rarest word {where}"
+    breakdowns.append(score_buckets(title, systems, references, by_rarity, metric))
+    breakdowns.append(word_f1(f"by frequency of the word {where}", systems, references, counts, FREQUENCY_EDGES))
     return breakdowns

@@ -1,14 +1,16 @@
 """Is one system better than another, or was it luck? Paired tests, by sacrebleu's own functions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sacrebleu.significance import PairedTest, Result
 
 from transformer.error import UserError
 from transformer.evaluation.metrics import Metric, check_lines
-from transformer.evaluation.report import signature_lines
+from transformer.evaluation.report import LONGEST_LABEL, signature_lines
+
+LUCK = 0.05  # a smaller p-value counts as significant
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class Difference:
     """How one system compares with the baseline by one metric.
 
     value, baseline_value: 0-100. p_value: probability of a difference at least as large, in either direction, if both
-    systems were equally good. signature: sacrebleu's, with the test, the number of samples and the seed.
+    systems were equally good. higher_is_better: False for error rates. signature: sacrebleu's, with the test, the
+    number of samples and the seed.
     """
 
     system: str
@@ -25,12 +28,20 @@ class Difference:
     value: float
     baseline_value: float
     p_value: float
+    higher_is_better: bool
     signature: str
 
     @property
     def difference(self) -> float:
         """The system's value less the baseline's."""
         return self.value - self.baseline_value
+
+    @property
+    def verdict(self) -> str:
+        """ "better" or "worse" than the baseline where that is hardly luck, else ""."""
+        if self.p_value >= LUCK:
+            return ""
+        return "better" if (self.difference > 0) == self.higher_is_better else "worse"
 
 
 class Significance(ABC):
@@ -91,6 +102,7 @@ class Significance(ABC):
                 value=float(result.score),
                 baseline_value=float(baseline.score),
                 p_value=_p_value(result, baseline),
+                higher_is_better=metric.higher_is_better,
                 signature=str(signature),
             )
             for name, result in zip(names[1:], results, strict=True)
@@ -130,24 +142,34 @@ def _p_value(result: Result, baseline: Result) -> float:
     return float(result.p_value)
 
 
-def significance_table(differences: Sequence[Difference], test: Significance) -> str:
-    """Return plain text of at most 80 columns where names allow: a line for each difference, the signatures below."""
+def significance_table(
+    differences: Sequence[Difference], test: Significance, said: Collection[tuple[str, str]] = ()
+) -> str:
+    """Return plain text of at most 80 columns: a line for each difference, the signatures below.
+
+    A name longer than 24 characters stands on a line of its own, so that nothing is cut.
+    said: (metric, signature) pairs that stand elsewhere already.
+    """
     if not differences:
         return ""
     names = [difference.system for difference in differences]
-    width = max(len(name) for name in ["system", *names])
+    width = max(len(name) for name in ["system", *names] if len(name) <= LONGEST_LABEL)
     metric_width = max(len(name) for name in ["metric", *(difference.metric for difference in differences)])
     lines = [
         f"{test.name}, {test.n_samples} samples, against {differences[0].baseline}",
         f"{'system':<{width}}  {'metric':<{metric_width}}   value  baseline  difference       p",
     ]
     for d in differences:
-        mark = " *" if d.p_value < 0.05 else ""
+        mark = f" * {d.verdict}" if d.verdict else ""
+        if len(d.system) > LONGEST_LABEL:
+            lines.append(d.system)
+        label = d.system if len(d.system) <= LONGEST_LABEL else ""
         lines.append(
-            f"{d.system:<{width}}  {d.metric:<{metric_width}}  {d.value:6.2f}  {d.baseline_value:8.2f}"
+            f"{label:<{width}}  {d.metric:<{metric_width}}  {d.value:6.2f}  {d.baseline_value:8.2f}"
             f"  {d.difference:+10.2f}  {d.p_value:6.4f}{mark}"
         )
-    lines += ["* p < 0.05: a difference that is hardly luck (which does not mean a large one)", ""]
+    lines.append(f"* p < {LUCK}: a difference that is hardly luck (which does not mean a large one)")
     signatures = dict.fromkeys((difference.metric, difference.signature) for difference in differences)
-    lines += signature_lines(signatures)
+    if new := [pair for pair in signatures if pair not in said]:
+        lines += ["", *signature_lines(new)]
     return "\n".join(lines) + "\n"
