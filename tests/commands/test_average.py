@@ -29,6 +29,15 @@ def test_the_mean_is_a_checkpoint_that_every_command_takes(copied_run: Any, call
     assert "resumed from saved/run/step_000000016" in resumed.out  # never from the average, which has no optimizer
 
 
+def test_training_does_not_go_on_from_an_average(copied_run: Any, call: Any) -> None:
+    folder = copied_run.folder
+    assert call("average", ["run=saved/run", "last=2", "output=saved/mean"], folder).code == 0
+    for more in ("resume=true", "overwrite=true", "seed=1"):
+        told = call("train", [*copied_run.overrides, "name=mean", more], folder).sentence
+        assert told.startswith("transformer-train: saved/mean is itself a checkpoint, not a run's folder, ")
+    assert verify(folder / "saved" / "mean")["step"] == 16
+
+
 def test_the_best_come_by_what_was_monitored(copied_run: Any, call: Any) -> None:
     folder = copied_run.folder
     assert call("average", ["run=saved/run", "best=1", "output=one"], folder).code == 0

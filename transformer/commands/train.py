@@ -16,7 +16,7 @@ from transformer.config import TrainConfig, check
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
 from transformer.evaluation.report import Row, text_table
-from transformer.training.checkpoint import TOKENIZER, newest_intact, read_manifest
+from transformer.training.checkpoint import TOKENIZER, is_checkpoint, newest_intact, read_manifest
 from transformer.training.distributed import World
 from transformer.training.environment import differences
 from transformer.training.lock import LOCK, run_lock
@@ -28,6 +28,10 @@ from transformer.training.trainer import Trainer, describe
 
 def _refuse(config: TrainConfig, saved: Path) -> None:
     """Refuses a run that is there already, unless told what to do with it."""
+    if is_checkpoint(saved):  # one that somebody put there, such as an average
+        raise UserError(
+            f"{saved} is itself a checkpoint, not a run's folder, and training cannot go on from it; use another name"
+        )
     if config.resume and config.overwrite:
         raise UserError("resume and overwrite are both true; choose one")
     if not config.resume and not config.overwrite and any(path.name != LOCK for path in saved.glob("*")):
