@@ -176,7 +176,7 @@ class EvaluateConfig:
 class CompareConfig:
     """`compare`."""
 
-    systems: list[str]
+    systems: Any  # a list of folders and files
     split: str
     testset: str | None  # sacreBLEU's name of a set, instead of a split
     src: str | None  # a file pair instead of a split

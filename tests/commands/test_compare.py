@@ -75,6 +75,9 @@ def test_mistakes_are_one_sentence(run: Any, call: Any, calm: list[str], texts: 
     (texts / "short").write_text("one line\n")
     cases = {
         "systems=[good] ref=ref": "systems names good; name two or more different ones",
+        "systems=good ref=ref": "systems names good; name two or more different ones",
+        "systems=[] ref=ref": "systems is [], but must be a name or a list of names",
+        "systems=[good,worse] ref=ref train_tgt=nofile": "nofile does not exist; correct the path or put the file",
         "systems=[good,good] ref=ref": "systems names good, good; name two or more different ones",
         "systems=[good,worse]": "no system is a checkpoint, so its test split is not known; say ref=FILE, and src=FILE",
         "systems=[good,short] ref=ref": "system short has 1 lines, but there are 18 references",
@@ -85,3 +88,4 @@ def test_mistakes_are_one_sentence(run: Any, call: Any, calm: list[str], texts: 
     for arguments, sentence in cases.items():
         told = call("compare", ["output_dir=out", *calm, *arguments.split()], texts).sentence
         assert told.startswith(f"transformer-compare: {sentence}")
+    assert not (texts / "out").exists()

@@ -51,10 +51,8 @@ def _counts(config: CompareConfig, first: build.Loaded | None) -> dict[str, int]
 
 
 def _translated(
-    config: CompareConfig, name: str, loaded: build.Loaded, sources: Sequence[str] | None, world: World
+    config: CompareConfig, name: str, loaded: build.Loaded, sources: Sequence[str], world: World
 ) -> list[str]:
-    if sources is None:
-        raise UserError(f"system {name} is a checkpoint, so it needs source text; say src=FILE")
     how = build.search(config.decoding)
     translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
     found = [best[0].text for best in translator.translate(sources)]
@@ -77,16 +75,19 @@ def run(config: CompareConfig) -> None:
     for name, lines in given.items():
         if len(lines) != len(references):
             raise UserError(f"system {name} has {len(lines)} lines, but there are {len(references)} references")
+    if loaded and sources is None:
+        raise UserError(f"system {next(iter(loaded))} is a checkpoint, so it needs source text; say src=FILE")
+    counts = _counts(config, first)  # before anything is translated: a file of it may be missing
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     hypotheses = {
-        name: given[name] if name in given else _translated(config, name, loaded[name], sources, world)
+        name: given[name] if name in given else _translated(config, name, loaded[name], sources or [], world)
         for name in systems
     }
     for number, name in enumerate(systems, 1):
         if name in loaded:
             write_hypotheses(folder, f"system{number}", hypotheses[name])
-    counts, short = _counts(config, first), labels(systems)
+    short = labels(systems)
     named = {short[name]: lines for name, lines in hypotheses.items()}
     found = compare(named, references, metrics, significance, split, sources, counts, config.n_examples)
     (folder / "comparison.html").write_text(page(found), encoding="utf-8")
