@@ -58,6 +58,7 @@ def test_mistakes_are_one_sentence(copied_run: Any, call: Any) -> None:
         "run=nothing last=1": "run nothing does not exist; name the folder of a run, such as saved/NAME",
         f"checkpoints=[saved/run/last,{other}]": f"{other} has another vocabulary than saved/run/last; average ",
         "checkpoints=[saved/run/last,data]": "data is no checkpoint: ",
+        "run=saved/run last=2 output=saved/run/step_000000099": "saved/run/step_000000099 would be taken for a step ",
         "checkpoints=[saved/run/last] output=saved": "saved exists; choose another output, or remove it first",
     }
     before = sorted(folder.rglob("*"))

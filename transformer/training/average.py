@@ -95,8 +95,13 @@ def average(checkpoints: Sequence[Path], output: Path) -> None:
         output: the new folder.
 
     Raises:
-        UserError: a checkpoint is damaged or does not go with the first; the output exists or cannot be written.
+        UserError: a checkpoint is damaged or does not go with the first; the output exists, is named like
+            a step of a run, or cannot be written.
     """
+    if output.name.startswith("step_"):
+        raise UserError(
+            f"{output} would be taken for a step to go on from, but an average is none; choose another output"
+        )
     if output.exists():
         raise UserError(f"{output} exists; choose another output, or remove it first")
     manifests = [verify(path) for path in checkpoints]
