@@ -79,6 +79,7 @@ class TranslationConfig:
     max_len_ratio: float  # tokens per source token
     max_len_offset: int  # tokens
     buffer_lines: int  # lines read ahead
+    refill: bool | None  # None: on a GPU
 
 
 @dataclass

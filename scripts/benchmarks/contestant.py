@@ -17,8 +17,9 @@ from transformer.decoding.beam import Beam
 from transformer.decoding.greedy import Greedy
 from transformer.decoding.penalty import Average
 from transformer.decoding.rule import MinLength, Rule
-from transformer.decoding.search import Search
+from transformer.decoding.search import Hypothesis, Search
 from transformer.decoding.translator import padded
+from transformer.decoding.workers import side_by_side
 from transformer.special import EOS, PAD
 
 Ids = list[list[int]]
@@ -49,8 +50,8 @@ def in_batches(sources: Ids, batch: int) -> list[list[int]]:
     return [order[i : i + batch] for i in range(0, len(order), batch)]
 
 
-def ours(checkpoint: str, folder: Path, threads: int) -> Decode:
-    """This project."""
+def ours(checkpoint: str, folder: Path, threads: int, workers: int) -> Decode:
+    """This project, batch by batch or, as `translate` does, several batches side by side."""
     config = runtime(threads)
     world = build.runtime(config)
     model = build.load(checkpoint, config, world.device).model
@@ -59,12 +60,18 @@ def ours(checkpoint: str, folder: Path, threads: int) -> Decode:
         rules: list[Rule] = [] if forced is None else [MinLength(ratio=0.0, offset=forced + 1)]
         search: Search = Greedy(rules) if beam == 1 else Beam(beam, 1, Average(1.0), early_stopping=True, rules=rules)
         found: Ids = [[] for _ in sources]
-        with torch.inference_mode():
-            for indices in in_batches(sources, batch):
-                src = padded([[*sources[i], EOS] for i in indices])
-                limits = torch.tensor([(longest(sources[i]) if forced is None else forced) + 1 for i in indices])
-                for i, hypotheses in zip(indices, search.search(model, src, src == PAD, limits), strict=True):
-                    found[i] = hypotheses[0].ids
+
+        def work(indices: list[int]) -> list[list[Hypothesis]]:
+            src = padded([[*sources[i], EOS] for i in indices])
+            limits = torch.tensor([(longest(sources[i]) if forced is None else forced) + 1 for i in indices])
+            with torch.inference_mode():
+                return search.search(model, src, src == PAD, limits)
+
+        def done(indices: list[int], hypotheses: list[list[Hypothesis]]) -> None:
+            for i, best in zip(indices, hypotheses, strict=True):
+                found[i] = best[0].ids
+
+        side_by_side(work, in_batches(sources, batch), done, workers)
         return found
 
     return decode
@@ -136,7 +143,8 @@ def huggingface(checkpoint: str, folder: Path, threads: int) -> Decode:
 
 
 CONTESTANTS: dict[str, Callable[[str, Path, int], Decode]] = {
-    "this project": ours,
+    "this project": lambda c, f, t: ours(c, f, t, workers=t),
+    "this project, one batch at a time": lambda c, f, t: ours(c, f, t, workers=1),
     "CTranslate2, one worker": lambda c, f, t: ctranslate2(c, f, t, workers=1),
     "CTranslate2, a worker a thread": lambda c, f, t: ctranslate2(c, f, t, workers=t),
     "Hugging Face generate": huggingface,

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from transformer.decoding.search import AT_ONCE
 from transformer.special import BOS, EOS, PAD
 
 Script = Callable[[int, tuple[int, ...]], Tensor]
@@ -17,7 +18,7 @@ class ScriptedState:
         self.sentences = sentences
         self.width = width
         self.capacity = capacity
-        self.length = 0
+        self.begun = [False] * len(sentences)
         self.prefixes: list[list[tuple[int, ...]]] = [[()] * width for _ in sentences]
 
     @property
@@ -32,7 +33,18 @@ class ScriptedState:
     def keep(self, sentences: Tensor) -> None:
         assert len(sentences) > 0
         self.prefixes = [self.prefixes[i] for i in sentences.tolist()]
+        self.begun = [self.begun[i] for i in sentences.tolist()]
         self.sentences = [self.sentences[i] for i in sentences.tolist()]
+
+    def admit(self, rows: Tensor, fresh: "ScriptedState") -> None:
+        assert (fresh.width, len(rows), any(fresh.begun)) == (self.width, fresh.n_sentences, False)
+        new = sorted(row for row in rows.tolist() if row >= self.n_sentences)
+        assert new == list(range(self.n_sentences, self.n_sentences + len(new)))
+        for name in ("sentences", "prefixes", "begun"):
+            values = [*getattr(self, name), *[None] * len(new)]
+            for row, value in zip(rows.tolist(), getattr(fresh, name), strict=True):
+                values[row] = value
+            setattr(self, name, values)
 
 
 class ScriptedModel:
@@ -49,15 +61,12 @@ class ScriptedModel:
 
     def step(self, ids: Tensor, state: ScriptedState) -> Tensor:
         assert ids.shape == (state.n_sentences, state.width)
-        assert state.length < state.capacity
-        if state.length == 0:
-            assert (ids == BOS).all()
-        else:
-            rows = zip(state.prefixes, ids.tolist(), strict=True)
-            state.prefixes = [
-                [(*prefix, token) for prefix, token in zip(prefixes, row, strict=True)] for prefixes, row in rows
-            ]
-        state.length += 1
+        for n, row in enumerate(ids.tolist()):
+            if state.begun[n]:
+                state.prefixes[n] = [(*prefix, token) for prefix, token in zip(state.prefixes[n], row, strict=True)]
+            else:
+                assert row == [BOS] * state.width
+                state.begun[n] = True
         self.rows_stepped.append(state.n_sentences)
         return torch.stack(
             [
@@ -125,7 +134,7 @@ def make_script() -> Callable[..., Script]:
 def run_search() -> Callable:
     """Return a function: search, model, sentence numbers, maximum lengths, demands -> list of list of Hypothesis."""
 
-    def run(search, model, sentences: list[int], max_lengths: list[int], demands=None):
-        return search.search(model, *sources(sentences), torch.tensor(max_lengths), demands)
+    def run(search, model, sentences: list[int], max_lengths: list[int], demands=None, flow=AT_ONCE):
+        return search.search(model, *sources(sentences), torch.tensor(max_lengths), demands, flow)
 
     return run

@@ -83,8 +83,8 @@ def test_hypotheses_are_sorted_distinct_legal_and_truthful(
 
 
 class NeverStopping(Beam):
-    def _going(self, step, log_probs, limits, finished, sentences):
-        return (log_probs > float("-inf")).any(1) & (limits > step + 1)
+    def _going(self, log_probs, rows, finished):
+        return (log_probs > float("-inf")).any(1) & (rows.limits > rows.ages + 1)
 
 
 either_way = st.one_of(penalties, st.floats(-4.0, 4.0).map(Wu), st.floats(-2.0, 2.0).map(Average))

@@ -56,8 +56,8 @@ def sources(sentences, n_tokens):
 
 
 class NeverStopping(Beam):
-    def _going(self, step, log_probs, limits, finished, sentences):
-        return (log_probs > float("-inf")).any(1) & (limits > step + 1)
+    def _going(self, log_probs, rows, finished):
+        return (log_probs > float("-inf")).any(1) & (rows.limits > rows.ages + 1)
 
 
 @given(seeds, st.integers(1, 4), st.integers(2, 4), betas, st.sampled_from([Wu(1.0), Average(1.0), Wu(-1.0)]))

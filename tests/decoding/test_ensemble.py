@@ -89,5 +89,5 @@ def test_state_tells_what_the_parts_tell(scripted_model, make_script):
     state = ensemble.start(torch.tensor([[5], [6], [7]]), torch.full((3, 1), PAD, dtype=torch.bool), 2, 4)
     ensemble.step(torch.full((3, 2), 2), state)
     state.keep(torch.tensor([0, 2]))
-    assert (state.n_sentences, state.width, state.length) == (2, 2, 1)
+    assert (state.n_sentences, state.width) == (2, 2)
     assert [part.n_sentences for part in state.states] == [2, 2]

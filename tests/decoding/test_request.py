@@ -12,7 +12,7 @@ from transformer.decoding.beam import Beam
 from transformer.decoding.penalty import Wu
 from transformer.decoding.request import Constraint, Request
 from transformer.decoding.rule import MinLength, NoUnknown
-from transformer.decoding.translator import Translator
+from transformer.decoding.translator import LengthLimit, Translator
 from transformer.error import UserError
 from transformer.special import EOS
 
@@ -54,7 +54,7 @@ def tokenizers(request):
 def translator(tokenizers, script, scripted_model, width=3, max_len=None):
     model = scripted_model(script)
     model.max_len = max_len
-    return Translator(model, tokenizers, Beam(width, width, Wu(1.0), True), 1000, 1.0, 5, "cpu")
+    return Translator(model, tokenizers, Beam(width, width, Wu(1.0), True), 1000, LengthLimit(1.0, 5), "cpu")
 
 
 @given(
@@ -164,7 +164,7 @@ def test_impossible_demands_are_refused(words, scripted_model, make_script, requ
 def test_a_demand_that_fails_in_the_search_names_its_line(words, scripted_model, make_script):
     model = scripted_model(make_script(words.tgt.vocab_size, 1))
     search = Beam(3, 1, Wu(1.0), True, [NoUnknown(), MinLength(0.0, 4)])
-    work = Translator(model, words, search, 1000, 1.0, 5, "cpu")
+    work = Translator(model, words, search, 1000, LengthLimit(1.0, 5), "cpu")
     requests = [Request("ein"), Request("ein hund", forbidden=tuple(WORDS))]
     with pytest.raises(UserError, match="line 2: no translation of at most 7 tokens"):
         list(work.translate_requests(requests))

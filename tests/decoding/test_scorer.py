@@ -7,7 +7,7 @@ from torch import nn
 from transformer.decoding.beam import Beam
 from transformer.decoding.penalty import Wu
 from transformer.decoding.scorer import Scorer, token_log_probs
-from transformer.decoding.translator import Translator
+from transformer.decoding.translator import LengthLimit, Translator
 from transformer.error import UserError
 from transformer.special import EOS, PAD
 
@@ -81,7 +81,7 @@ def test_pairs_of_lines_in_order(scripted_model, make_script, seed, pairs, max_t
 def test_a_translation_scores_what_the_translator_said(scripted_model, make_script):
     model = scripted_model(make_script(len(WORDS), 3))
     lines = ["a b c", "d", "e f"]
-    translator = Translator(model, Pair(), Beam(4, 1, Wu(1.0), True), 100, 1.0, 4, "cpu")
+    translator = Translator(model, Pair(), Beam(4, 1, Wu(1.0), True), 100, LengthLimit(1.0, 4), "cpu")
     translations = [best for [best] in translator.translate(lines)]
     scores = Scorer(model, Pair(), 100, "cpu").score(
         (line, best.text) for line, best in zip(lines, translations, strict=True)

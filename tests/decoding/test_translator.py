@@ -11,7 +11,7 @@ from transformer.decoding.beam import Beam
 from transformer.decoding.greedy import Greedy
 from transformer.decoding.penalty import Wu
 from transformer.decoding.search import Hypothesis, Search
-from transformer.decoding.translator import Translator, batches, evaluating, padded
+from transformer.decoding.translator import SHORT, LengthLimit, Translator, alike, batches, evaluating, padded
 from transformer.error import UserError
 from transformer.special import EOS, PAD
 
@@ -55,8 +55,12 @@ class Echo(Search):
     def width(self):
         return self._width
 
-    def search(self, model, src, src_key_padding_mask, max_lengths, demands=None):
-        assert demands is None
+    def _refills(self, batch):
+        return False
+
+    def _search(self, model, batch, flow):
+        src, src_key_padding_mask, max_lengths = batch.src, batch.src_key_padding_mask, batch.max_lengths
+        assert (batch.demands, flow.room) == (None, None)
         assert torch.is_inference_mode_enabled()
         assert torch.equal(src_key_padding_mask, src == PAD)
         assert src.shape[0] == max_lengths.shape[0]
@@ -77,8 +81,10 @@ class Model(nn.Module):
         self.max_len = max_len
 
 
-def make(search, max_tokens=64, ratio=1.0, offset=1, model=None, buffer_lines=4096):
-    return Translator(model or Model(), Pair(), search, max_tokens, ratio, offset, "cpu", buffer_lines)
+def make(search, max_tokens=64, ratio=1.0, offset=1, model=None, buffer_lines=4096, refill=False):
+    return Translator(
+        model or Model(), Pair(), search, max_tokens, LengthLimit(ratio, offset), "cpu", buffer_lines, refill
+    )
 
 
 lines_of_words = st.lists(st.lists(st.sampled_from("abcde"), max_size=9).map(" ".join), max_size=30)
@@ -106,6 +112,16 @@ def test_sentences_of_similar_length_go_together():
     lines = ["a", "a b c d e", "b", "b c d e a", "c"]
     list(make(search, max_tokens=12).translate(lines))
     assert [[len(row) for row in batch] for batch in search.batches] == [[6, 6], [2, 2, 2]]
+
+
+@given(st.lists(st.integers(1, 200)))
+def test_alike_leaves_nothing_out_and_puts_no_short_sentence_beside_a_long_one(lengths):
+    found = list(alike(lengths))
+    assert sorted(i for indices in found for i in indices) == [i for i, length in enumerate(lengths) if length > 1]
+    for indices in found:
+        together = [lengths[i] for i in indices]
+        assert together == sorted(together, reverse=True)
+        assert together[0] <= max(SHORT, 2 * together[-1])
 
 
 def test_a_blank_line_has_one_empty_translation():
@@ -216,6 +232,22 @@ def test_lines_are_told_when_they_are_found(scripted_model, make_script):
     translations = translator.translate(["a b", "", "a b c", "d", "e"])
     next(translations)
     assert sum(told) == 4  # of a buffer, before its first line comes out
-    assert len(told) == 4  # the blank line, and each batch
+    assert told == [1, 1, 1, 1]  # the blank line, and each line when it has ended
     list(translations)
     assert sum(told) == 5
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("refill", [False, True])
+def test_the_same_with_workers_and_with_places_refilled(scripted_model, make_script, n_threads, refill):
+    model = scripted_model(make_script(len(WORDS), 6))
+    lines = ["a b c", "b", "", "e d c b a", "c a", "d", "d a", " ".join("abcde" * 5)]
+    expected = list(make(Greedy(), max_tokens=1, offset=4, model=model).translate(lines))
+    torch.set_num_threads(n_threads)
+    for search in (Greedy(), Beam(1, 1, Wu(0.0), early_stopping=True)):
+        translator, told = make(search, max_tokens=8, offset=4, model=model, refill=refill), []
+        translator.told = told.append
+        found = list(translator.translate(lines))
+        assert [best[0].text for best in found] == [best[0].text for best in expected]
+        assert sum(told) == len(lines)
+    torch.set_num_threads(1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from transformer.decoding.batch import Flow
 from transformer.decoding.beam import Beam
 from transformer.decoding.demand import Demand
 from transformer.decoding.diverse import DiverseBeam
@@ -62,6 +63,9 @@ class Prefixes:
 
     def reorder(self, parents: Tensor) -> None:
         self.prefixes = self.prefixes.gather(1, parents.unsqueeze(-1).expand_as(self.prefixes))
+
+    def admit(self, rows: Tensor, fresh: "Prefixes") -> None:
+        raise AssertionError("prefixes of one length begin together")
 
     def keep(self, sentences: Tensor) -> None:
         self.memory, self.src_key_padding_mask = self.memory[sentences], self.src_key_padding_mask[sentences]
@@ -171,3 +175,18 @@ def test_demands_are_met(model, batch):
         assert 12 not in best.ids
     assert all(contains(best.ids, (20, 21, 22)) for best in found[4])
     assert_same(found[1:4], search.search(model, *batch)[1:4])
+
+
+@pytest.mark.parametrize("search", [Greedy(), Beam(4, 2, Wu(1.0), early_stopping=True), Beam(3, 1, Wu(0.6), False)])
+@pytest.mark.parametrize("room", [lambda src_len: 3, lambda src_len: 20 // src_len, lambda src_len: 1])
+@torch.inference_mode()
+def test_sentences_that_take_the_places_of_others_are_translated_as_alone(model, search, room):
+    generator = torch.Generator().manual_seed(9)
+    lengths = [9, 9, 7, 8, 5, 5, 3, 3, 3, 3, 2, 2, 2, 2, 2, 9, 2]
+    src = padded([[*torch.randint(4, VOCAB_SIZE, (n - 1,), generator=generator).tolist(), EOS] for n in lengths])
+    limits = torch.tensor([2 * n for n in lengths])
+    for both in (model, Ensemble([model, model])):
+        found = search.search(both, src, src == PAD, limits, None, Flow(room))
+        for i, length in enumerate(lengths):
+            alone = src[i : i + 1, :length]
+            assert_same([found[i]], search.search(both, alone, alone == PAD, limits[i : i + 1]))

@@ -21,7 +21,7 @@ def test_each_hypothesis_sees_the_keys_of_its_own_history(n_sentences, width, n_
     for step in range(n_steps):
         # A key is named by the sentence, the step and the slot that made it.
         k = torch.tensor([[[[s, step, slot, 0.0]] * 2 for slot in range(width)] for s in sentences]).transpose(1, 2)
-        keys, values = state.layers[0].append(k, -k, state.length)
+        keys, values = state.layers[0].append(k, -k, 0, state.length)
         assert keys.shape == (len(sentences), 2, (step + 1) * width, 4)
         assert torch.equal(values, -keys)
         visible = state.visible()

@@ -13,7 +13,7 @@ from transformer.data.batching import Sorted
 from transformer.data.corpus import Pair
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.decoding.search import Search, StepModel
-from transformer.decoding.translator import Translator
+from transformer.decoding.translator import LengthLimit, Translator
 from transformer.evaluation.metrics import Metric
 from transformer.model.transformer import Transformer
 from transformer.training.distributed import World
@@ -36,10 +36,10 @@ def translator(
         tokenizers,
         how,
         config.max_tokens,
-        config.max_len_ratio,
-        config.max_len_offset,
+        LengthLimit(config.max_len_ratio, config.max_len_offset),
         device,
         config.buffer_lines,
+        refill=device.type != "cpu" if config.refill is None else config.refill,
     )
 
 

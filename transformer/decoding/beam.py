@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from transformer.decoding.batch import Batch, Flow
 from transformer.decoding.candidate import DEAD, best_candidates
 from transformer.decoding.coverage import Coverage
-from transformer.decoding.demand import Demand, start_rules
+from transformer.decoding.demand import start_rules
 from transformer.decoding.history import Finished, History
 from transformer.decoding.penalty import LengthPenalty
 from transformer.decoding.required import Required, in_turn
-from transformer.decoding.rule import Bounds, Rule
+from transformer.decoding.rows import Rows
+from transformer.decoding.rule import Rule
 from transformer.decoding.search import Hypothesis, NoTranslationError, Search, StepModel
 from transformer.error import UserError
 from transformer.special import BOS, EOS
@@ -77,11 +79,6 @@ def choose(
     )
 
 
-def worth_leaving(n_going: int, n_rows: int) -> bool:
-    """Return whether so few of the rows go on that it pays to move those together: an eighth has ended."""
-    return 8 * n_going <= 7 * n_rows
-
-
 class Beam(Search):
     """Beam search: at every step the `beam_size` likeliest unfinished hypotheses live on.
 
@@ -130,61 +127,51 @@ class Beam(Search):
         """The beam size."""
         return self.beam_size
 
-    def search(
-        self,
-        model: StepModel,
-        src: Tensor,
-        src_key_padding_mask: Tensor,
-        max_lengths: Tensor,
-        demands: Sequence[Demand] | None = None,
-    ) -> list[list[Hypothesis]]:
-        """Search the n_best translations of each sentence, see `Search.search`.
+    def _search(self, model: StepModel, batch: Batch, flow: Flow) -> list[list[Hypothesis]]:
+        """Search the n_best translations of each sentence.
 
         A sentence has fewer only where the vocabulary and the maximum length do not allow as many.
         """
-        n_sentences, width, device = src.size(0), self.beam_size, src.device
-        capacity = int(max_lengths.max())
-        state = model.start(src, src_key_padding_mask, width=width, capacity=capacity)
-        coverage = Coverage(state, src_key_padding_mask) if self.coverage else None
-        history = History(n_sentences, width, capacity, device)
-        finished = Finished(n_sentences, self.n_groups, min(self.n_best, width // self.n_groups), device)
-        # Sentences that are done leave the batch: row r below belongs to sentence sentences[r].
-        sentences, limits = torch.arange(n_sentences, device=device), max_lengths.to(device)
-        bounds = Bounds((~src_key_padding_mask).sum(1) - 1, limits, width)
-        rules, required = start_rules(self.rules, demands, bounds)
-        ids = torch.full((n_sentences, width), BOS, device=device)
+        width, device = self.beam_size, batch.src.device
+        rows = Rows(model, batch, width, flow)
+        rules, required = start_rules(self.rules, batch.demands, rows.bounds)
+        coverage = Coverage(rows.state, batch.src_key_padding_mask) if self.coverage else None
+        history = History(len(batch), width, rows.capacity, device)
+        finished = Finished(len(batch), self.n_groups, min(self.n_best, width // self.n_groups), device)
         # All slots hold the same empty hypothesis, so only the first (of each group) may live.
-        log_probs = torch.full((n_sentences, width), DEAD, device=device)
-        log_probs[:, :: width // self.n_groups] = 0.0
-        for step in range(capacity):
-            logits = model.step(ids, state)
-            choice = self._choose(logits, rules.visible(logits), log_probs, limits == step + 1, required)
-            history.record(step, sentences, choice.parents, choice.tokens)
+        root = torch.full((width,), DEAD, device=device)
+        root[:: width // self.n_groups] = 0.0
+        log_probs = root.repeat(rows.sentences.size(0), 1)
+        ids = torch.full_like(log_probs, BOS, dtype=torch.long)
+        while True:
+            logits = model.step(ids, rows.state)
+            choice = self._choose(logits, rules.visible(logits), log_probs, rows.must_end(), required)
+            history.record(rows.ages, rows.sentences, choice.parents, choice.tokens)
             bonus = None if coverage is None else self._bonus(coverage, choice.ended_parents)
-            finished.add(step, sentences, choice.ended_parents, choice.ended_log_probs, self.penalty, bonus)
-            going = self._going(step, choice.log_probs, limits, finished, sentences).nonzero().flatten()
-            if going.numel() == 0:
-                break
-            ids, log_probs, parents = choice.tokens, choice.log_probs, choice.parents
-            if going.numel() < sentences.numel() and not worth_leaving(going.numel(), sentences.numel()):
-                # To go on with a few that are done costs less than to move the others.
-                log_probs = torch.full_like(log_probs, DEAD).index_copy_(0, going, log_probs[going])
-            elif going.numel() < sentences.numel():
-                state.keep(going)
-                rules.keep(going)
-                if coverage is not None:
-                    coverage.keep(going)
-                sentences, limits = sentences[going], limits[going]
-                ids, log_probs, parents = ids[going], log_probs[going], parents[going]
-            state.reorder(parents)
-            rules.advance(parents, ids)
+            ended = choice.ended_parents, choice.ended_log_probs
+            finished.add(rows.ages, rows.sentences, *ended, self.penalty, bonus)
+            rows.state.reorder(choice.parents)
+            rules.advance(choice.parents, choice.tokens)
             if coverage is not None:
-                coverage.reorder(parents)
+                coverage.reorder(choice.parents)
+            turn = rows.turn(self._going(choice.log_probs, rows, finished))
+            if turn is None:
+                break
+            if turn.kept is not None:
+                rules.keep(turn.kept)
+                if coverage is not None:
+                    coverage.keep(turn.kept)
+            ids, log_probs = turn.carry(choice.tokens, BOS), turn.carry(choice.log_probs, root)
+            if not rows.all_alive:
+                log_probs = log_probs.masked_fill(~rows.alive.unsqueeze(1), DEAD)
         found = finished.hypotheses(history, self.n_best)
         for i, hypotheses in enumerate(found):
             if not hypotheses:
-                raise NoTranslationError(i, int(max_lengths[i]))
+                raise NoTranslationError(i, int(batch.max_lengths[i]))
         return found
+
+    def _refills(self, batch: Batch) -> bool:
+        return super()._refills(batch) and not self.coverage
 
     def _bonus(self, coverage: Coverage, parents: Tensor) -> Tensor:
         """Return what coverage adds to the scores of hypotheses that end behind the slots `parents`, long (k, n)."""
@@ -196,12 +183,12 @@ class Beam(Search):
     ) -> Choice:
         return choose(logits, visible, log_probs, must_end, required)
 
-    def _going(self, step: int, log_probs: Tensor, limits: Tensor, finished: Finished, sentences: Tensor) -> Tensor:
-        """Return which sentences to search on, bool (k,); log_probs: (k, width), of their living hypotheses."""
+    def _going(self, log_probs: Tensor, rows: Rows, finished: Finished) -> Tensor:
+        """Return which rows to search on, bool (k,); log_probs: (k, width), of their living hypotheses."""
         best = log_probs.unflatten(1, (self.n_groups, -1)).amax(2)
         if self.early_stopping:
-            wanted = finished.counts[sentences] < self.beam_size // self.n_groups
+            wanted = finished.counts[rows.sentences] < self.beam_size // self.n_groups
         else:
-            shortest, longest = torch.full_like(limits, step + 2).unsqueeze(1), limits.unsqueeze(1)
-            wanted = self.penalty.best_attainable(best, shortest, longest) > finished.worst(sentences)
-        return (wanted & (best > DEAD)).any(1) & (limits > step + 1)
+            shortest, longest = (rows.ages + 2).unsqueeze(1), rows.limits.unsqueeze(1)
+            wanted = self.penalty.best_attainable(best, shortest, longest) > finished.worst(rows.sentences)
+        return (wanted & (best > DEAD)).any(1) & (rows.limits > rows.ages + 1)

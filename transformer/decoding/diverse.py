@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from transformer.decoding.batch import Batch, Flow
 from transformer.decoding.beam import Beam, Choice, choose
 from transformer.decoding.candidate import DEAD
-from transformer.decoding.demand import Demand
 from transformer.decoding.penalty import LengthPenalty
 from transformer.decoding.required import Required
 from transformer.decoding.rule import Rule
@@ -49,18 +49,10 @@ class DiverseBeam(Beam):
         self.n_groups = n_groups
         self.strength = strength
 
-    def search(
-        self,
-        model: StepModel,
-        src: Tensor,
-        src_key_padding_mask: Tensor,
-        max_lengths: Tensor,
-        demands: Sequence[Demand] | None = None,
-    ) -> list[list[Hypothesis]]:
-        """Search diverse translations, see `Search.search`; required phrases are refused, they need `Beam`."""
-        if any(demand.required for demand in demands or ()):
+    def _search(self, model: StepModel, batch: Batch, flow: Flow) -> list[list[Hypothesis]]:
+        if any(demand.required for demand in batch.demands or ()):
             raise UserError("required phrases need an ordinary beam: choose decoding=beam, or leave them out")
-        return super().search(model, src, src_key_padding_mask, max_lengths, demands)
+        return super()._search(model, batch, flow)
 
     def _choose(
         self, logits: Tensor, visible: Tensor, log_probs: Tensor, must_end: Tensor, required: Required | None

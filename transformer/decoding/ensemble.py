@@ -27,11 +27,6 @@ class EnsembleState:
         return self.states[0].width
 
     @property
-    def length(self) -> int:
-        """Tokens fed so far, BOS counted."""
-        return self.states[0].length
-
-    @property
     def attending(self) -> bool:
         """Whether the steps of every model note their attention."""
         return all(isinstance(state, AttendingState) and state.attending for state in self.states)
@@ -59,6 +54,11 @@ class EnsembleState:
         """Drop sentences from every model, see `DecoderState.keep`."""
         for state in self.states:
             state.keep(sentences)
+
+    def admit(self, rows: Tensor, fresh: "EnsembleState") -> None:
+        """Let other sentences in with every model, see `DecoderState.admit`."""
+        for state, fresh_state in zip(self.states, fresh.states, strict=True):
+            state.admit(rows, fresh_state)
 
 
 class Ensemble(nn.Module):

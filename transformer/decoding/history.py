@@ -11,17 +11,18 @@ from transformer.special import PAD
 class History:
     """The tokens of all hypotheses as a tree: at every step each slot has a token and the slot of its parent.
 
-    Memory for n_sentences * capacity * width tokens, written once each; nothing is copied while the search runs.
+    Memory for n_sentences * capacity * width tokens, six bytes and written once each; nothing is copied while the
+    search runs.
     """
 
     def __init__(self, n_sentences: int, width: int, capacity: int, device: torch.device) -> None:
-        self._tokens = torch.full((capacity, n_sentences, width), PAD, device=device)
-        self._parents = torch.zeros((capacity, n_sentences, width), dtype=torch.long, device=device)
+        self._tokens = torch.full((capacity, n_sentences, width), PAD, dtype=torch.int32, device=device)
+        self._parents = torch.zeros((capacity, n_sentences, width), dtype=torch.int16, device=device)
 
-    def record(self, step: int, sentences: Tensor, parents: Tensor, tokens: Tensor) -> None:
-        """Note what was chosen at `step` for `sentences`, long (k,): parents and tokens, long (k, width)."""
-        self._parents[step, sentences] = parents
-        self._tokens[step, sentences] = tokens
+    def record(self, steps: Tensor, sentences: Tensor, parents: Tensor, tokens: Tensor) -> None:
+        """Note what `sentences` chose at their `steps`, both long (k,): parents and tokens, long (k, width)."""
+        self._parents[steps, sentences] = parents.to(self._parents.dtype)
+        self._tokens[steps, sentences] = tokens.to(self._tokens.dtype)
 
     def trace(self, lengths: Tensor, slots: Tensor) -> Tensor:
         """Return the tokens of hypotheses that were in `slots` after `lengths` steps, both long (n_sentences, n).
@@ -32,8 +33,8 @@ class History:
         tokens = torch.full((*lengths.shape, longest), PAD, device=lengths.device)
         for step in reversed(range(longest)):
             within = step < lengths
-            tokens[:, :, step] = self._tokens[step].gather(1, slots).where(within, tokens[:, :, step])
-            slots = self._parents[step].gather(1, slots).where(within, slots)
+            tokens[:, :, step] = self._tokens[step].gather(1, slots).long().where(within, tokens[:, :, step])
+            slots = self._parents[step].gather(1, slots).long().where(within, slots)
         return tokens
 
 
@@ -63,16 +64,17 @@ class Finished:
 
     def add(
         self,
-        step: int,
+        steps: Tensor,
         sentences: Tensor,
         parents: Tensor,
         log_probs: Tensor,
         penalty: LengthPenalty,
         bonus: Tensor | None = None,
     ) -> None:
-        """Take up hypotheses that end at `step` (counted from 0): EOS behind the slots `parents`, long (k, width).
+        """Take up hypotheses that end: EOS behind the slots `parents`, long (k, width).
 
-        log_probs: (k, width), EOS included, -inf where nothing ended, group by group. sentences: long (k,).
+        steps, sentences: long (k,), the step at which they end (counted from 0), of these sentences.
+        log_probs: (k, width), EOS included, -inf where nothing ended, group by group.
         bonus: (k, width), added to the scores of the same hypotheses, None for nothing.
         """
         if not (log_probs > float("-inf")).any():
@@ -80,7 +82,7 @@ class Finished:
         n_groups, n_kept = self._scores.shape[1:]
         parents, log_probs = parents.unflatten(1, (n_groups, -1)), log_probs.unflatten(1, (n_groups, -1))
         self.counts[sentences] += (log_probs > float("-inf")).sum(2)
-        lengths = torch.full_like(parents, step)
+        lengths = steps[:, None, None].expand_as(parents)
         scores = penalty.score(log_probs, lengths + 1)
         if bonus is not None:
             scores = scores + bonus.unflatten(1, (n_groups, -1))

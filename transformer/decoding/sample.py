@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from transformer.decoding.batch import Batch, Flow
 from transformer.decoding.candidate import DEAD, log_probs_at, top_tokens
-from transformer.decoding.demand import Demand, start_rules_without_required
-from transformer.decoding.rule import Bounds, Rule
-from transformer.decoding.search import Hypothesis, NoTranslationError, Search, StepModel
+from transformer.decoding.demand import start_rules_without_required
+from transformer.decoding.rows import Rows, Turn
+from transformer.decoding.rule import Rule
+from transformer.decoding.search import Hypothesis, Search, StepModel
 from transformer.error import UserError
 from transformer.special import BOS, EOS, PAD
 
@@ -60,52 +62,36 @@ class Sample(Search):
         """Draws a sentence."""
         return self.n_best
 
-    def search(
-        self,
-        model: StepModel,
-        src: Tensor,
-        src_key_padding_mask: Tensor,
-        max_lengths: Tensor,
-        demands: Sequence[Demand] | None = None,
-    ) -> list[list[Hypothesis]]:
-        """Draw n_best translations a sentence, see `Search.search`; required phrases are refused, they need a beam."""
-        n_sentences, width, device = src.size(0), self.n_best, src.device
-        capacity = int(max_lengths.max())
-        state = model.start(src, src_key_padding_mask, width=width, capacity=capacity)
-        # Sentences whose draws have all ended leave the batch: row r below belongs to sentence sentences[r].
-        sentences, limits = torch.arange(n_sentences, device=device), max_lengths.to(device)
-        rules = start_rules_without_required(
-            self.rules, demands, Bounds((~src_key_padding_mask).sum(1) - 1, limits, width)
-        )
-        keys = _keys(src, src_key_padding_mask, width, self.seed)
-        ids = torch.full((n_sentences, width), BOS, device=device)
-        drawn = torch.full((n_sentences, width, capacity), EOS, device=device)
-        log_probs = torch.zeros((n_sentences, width), device=device)
-        ended = torch.zeros((n_sentences, width), dtype=torch.bool, device=device)
-        root = torch.arange(width, device=device).expand(n_sentences, -1)
-        for step in range(capacity):
-            logits = model.step(ids, state)
-            numbers = _uniform(keys, step)
-            tokens, token_log_probs = self._draw(logits, rules.visible(logits), numbers, limits == step + 1)
-            dead = ((token_log_probs == DEAD) & ~ended).any(1).nonzero().flatten()
-            if dead.numel():
-                raise NoTranslationError(int(sentences[dead[0]]), int(limits[dead[0]]))
+    def _search(self, model: StepModel, batch: Batch, flow: Flow) -> list[list[Hypothesis]]:
+        """Draw n_best translations a sentence; required phrases are refused, they need a beam."""
+        width, device = self.n_best, batch.src.device
+        rows = Rows(model, batch, width, flow)
+        rules = start_rules_without_required(self.rules, batch.demands, rows.bounds)
+        keys = _keys(batch.src, batch.src_key_padding_mask, width, self.seed)
+        ids = torch.full((rows.sentences.size(0), width), BOS, device=device)
+        ended = torch.zeros_like(ids, dtype=torch.bool)
+        drawn = torch.full((len(batch), width, rows.capacity), EOS, device=device)
+        log_probs = torch.zeros((len(batch), width), device=device)
+        turn: Turn | None = Turn(rows.sentences.size(0))
+        while turn is not None:
+            logits = model.step(ids, rows.state)
+            numbers = _uniform(keys[rows.sentences], rows.ages.unsqueeze(1))
+            tokens, found = self._draw(logits, rules.visible(logits), numbers, rows.must_end())
+            found = found.masked_fill(ended, 0.0)
+            rows.check((found > DEAD).all(1))
             ids = tokens.masked_fill(ended, EOS)
-            drawn[sentences, :, step] = ids
-            log_probs[sentences] += token_log_probs.masked_fill(ended, 0.0)
+            drawn[rows.sentences, :, rows.ages] = ids
+            log_probs[rows.sentences] += found
             ended = ended | (ids == EOS)
-            going = (~ended).any(1).nonzero().flatten()
-            if going.numel() == 0:
-                break
-            if going.numel() < sentences.numel():
-                state.keep(going)
-                rules.keep(going)
-                sentences, limits, keys = sentences[going], limits[going], keys[going]
-                ids, ended = ids[going], ended[going]
-            rules.advance(root[: going.numel()], ids)
+            rules.advance(torch.arange(width, device=device).expand_as(ids), ids)
+            turn = rows.turn((~ended).any(1))
+            if turn is not None:
+                if turn.kept is not None:
+                    rules.keep(turn.kept)
+                ids, ended = turn.carry(ids, BOS), turn.carry(ended, False)
         return [
-            _ranked([row[: row.index(EOS)] for row in rows], numbers)
-            for rows, numbers in zip(drawn.tolist(), log_probs.tolist(), strict=True)
+            _ranked([line[: line.index(EOS)] for line in lines], numbers)
+            for lines, numbers in zip(drawn.tolist(), log_probs.tolist(), strict=True)
         ]
 
     def _draw(self, logits: Tensor, visible: Tensor, numbers: Tensor, must_end: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,9 +150,9 @@ def _keys(src: Tensor, src_key_padding_mask: Tensor, width: int, seed: int) -> T
     return _mixed(key + torch.arange(width, device=src.device))
 
 
-def _uniform(keys: Tensor, step: int) -> Tensor:
-    """Return numbers from 0 up to but not 1, double, of the keys' shape, others at every step."""
-    return (_mixed(keys + step) >> 11).bitwise_and(2**53 - 1).double() / 2**53
+def _uniform(keys: Tensor, steps: Tensor) -> Tensor:
+    """Return numbers from 0 up to but not 1, double, of the keys' shape, others at every step (long, broadcastable)."""
+    return (_mixed(keys + steps) >> 11).bitwise_and(2**53 - 1).double() / 2**53
 
 
 def _mixed(x: Tensor) -> Tensor:

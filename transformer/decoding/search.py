@@ -2,17 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from transformer.decoding.batch import Batch, Flow, fitting
 from transformer.decoding.demand import Demand
+from transformer.decoding.rule import Rule
 from transformer.error import UserError
+
+AT_ONCE = Flow()
 
 
 class DecoderState(Protocol):
-    """What a model remembers of `width` hypotheses for each of `n_sentences` sentences, all `length` tokens long."""
+    """What a model remembers of `width` hypotheses for each of `n_sentences` sentences."""
 
     @property
     def n_sentences(self) -> int:
@@ -22,15 +26,17 @@ class DecoderState(Protocol):
     def width(self) -> int:
         """Hypotheses a sentence."""
 
-    @property
-    def length(self) -> int:
-        """Tokens fed so far, BOS counted."""
-
     def reorder(self, parents: Tensor) -> None:
         """Let hypothesis j of each sentence go on from the history of parents[:, j], long (n_sentences, width)."""
 
     def keep(self, sentences: Tensor) -> None:
         """Drop all sentences but these, long (k,), in this order."""
+
+    def admit(self, rows: Tensor, fresh: Any) -> None:
+        """Let the sentences of `fresh`, a state just started, take the places `rows`, long (k,), one each.
+
+        What was there is dropped. Places from n_sentences on are new; all up to the last of them are taken.
+        """
 
 
 @runtime_checkable
@@ -57,7 +63,7 @@ class StepModel(Protocol):
     def step(self, ids: Tensor, state: Any) -> Tensor:
         """Feed ids, long (n_sentences, width); return a fresh tensor of logits, float (n_sentences, width, vocab_size).
 
-        BOS is fed first, to every slot.
+        BOS is fed first, to every slot of a sentence.
         """
 
 
@@ -79,18 +85,22 @@ class NoTranslationError(UserError):
 
     def __init__(self, sentence: int, max_length: int) -> None:
         super().__init__(f"no translation of at most {max_length} tokens, EOS counted, meets the rules and demands")
-        self.sentence = sentence
+        self.sentence, self.max_length = sentence, max_length
 
 
 class Search(ABC):
-    """A way to find translations; it keeps no state between calls."""
+    """A way to find translations; it keeps no state between calls.
+
+    rules: what a translation may not do.
+    """
+
+    rules: Sequence[Rule] = ()
 
     @property
     @abstractmethod
     def width(self) -> int:
         """Hypotheses a sentence that the model steps at once, for reckoning memory."""
 
-    @abstractmethod
     def search(
         self,
         model: StepModel,
@@ -98,16 +108,40 @@ class Search(ABC):
         src_key_padding_mask: Tensor,
         max_lengths: Tensor,
         demands: Sequence[Demand] | None = None,
+        flow: Flow = AT_ONCE,
     ) -> list[list[Hypothesis]]:
         """Search translations for a batch.
 
-        src: long (n_sentences, src_len). src_key_padding_mask: bool (n_sentences, src_len), True = padding.
+        src: long (n_sentences, src_len). src_key_padding_mask: bool (n_sentences, src_len), True = padding, which
+        stands behind the tokens.
         max_lengths: long (n_sentences,), at least 1: most tokens of each translation, EOS included. A hypothesis that
         reaches its limit ends there: its last token is EOS, whatever the model says.
         demands: what each sentence demands besides; None: nothing.
+        flow: how many are searched at once, and who is told of those that end. Sentences of like length should stand
+        together.
 
         Raises NoTranslationError where nothing meets the rules and the demands of a sentence; UserError for a demand
         that contradicts itself or that this search cannot meet.
 
         Returns, for each sentence in order, its hypotheses, best first. PAD and BOS never occur in them.
         """
+        batch = Batch(src, src_key_padding_mask, max_lengths, demands)
+        if flow.room is None or self._refills(batch):
+            return self._search(model, batch, flow)
+        found: list[list[Hypothesis]] = []
+        lengths = batch.lengths()
+        while (first := len(found)) < len(batch):
+            part = batch.part(first, first + fitting(lengths[first:], flow.room))
+            try:
+                found += self._search(model, part, replace(flow, room=None))
+            except NoTranslationError as error:
+                raise NoTranslationError(first + error.sentence, error.max_length) from error
+        return found
+
+    def _refills(self, batch: Batch) -> bool:
+        """Return whether sentences may begin while others are under way."""
+        return not self.rules and batch.demands is None
+
+    @abstractmethod
+    def _search(self, model: StepModel, batch: Batch, flow: Flow) -> list[list[Hypothesis]]:
+        """Search translations, see `search`; flow.room is None unless `_refills`."""

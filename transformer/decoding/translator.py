@@ -10,13 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from transformer.data.tokenizer.base import TokenizerPair
+from transformer.decoding.batch import Flow, untold
 from transformer.decoding.demand import Demand
 from transformer.decoding.request import Constraint, Request
 from transformer.decoding.search import Hypothesis, NoTranslationError, Search, StepModel
+from transformer.decoding.workers import side_by_side
 from transformer.error import UserError
 from transformer.special import EOS, PAD
 
 logger = logging.getLogger(__name__)
+
+SHORT = 16  # source tokens
+MOST_WORKERS = 8  # more would wait for the interpreter
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,23 @@ class Translation:
     log_prob: float
     score: float
     ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class LengthLimit:
+    """A translation has at most ratio * source tokens + offset tokens, EOS included.
+
+    Raises UserError for a negative ratio, or an offset below 1.
+    """
+
+    ratio: float
+    offset: int
+
+    def __post_init__(self) -> None:
+        if self.ratio < 0:
+            raise UserError(f"max_len_ratio must not be negative, but is {self.ratio}")
+        if self.offset < 1:
+            raise UserError(f"max_len_offset must be at least 1, not {self.offset}")
 
 
 NOTHING = Translation("", [], 0.0, 0.0)
@@ -59,16 +81,18 @@ class Translator:
             log warns with the line's number; so one long line does not end a stream of millions.
         tokenizers: source and target tokenizer of the model.
         search: how translations are found.
-        max_tokens: most source tokens of a batch, padding and EOS included, times the hypotheses of a sentence. A
-            sentence that alone exceeds it forms a batch of its own.
-        max_len_ratio, max_len_offset: a translation has at most ratio * source tokens + offset tokens, EOS included
-            (and not more than the model's max_len).
+        max_tokens: most source tokens searched at once, padding and EOS included, times the hypotheses of a sentence.
+            A sentence that alone exceeds it is searched alone.
+        limit: how long a translation may be (and not longer than the model's max_len).
         device: where the model is.
         buffer_lines: lines read before the first of them is translated; sentences are sorted by length within them.
+        refill: whether sentences that wait take the places of those that have ended, which keeps every step of a
+            search full; otherwise sentences are searched batch by batch, and on a CPU as many batches side by side as
+            torch has threads, at most MOST_WORKERS.
 
     Attributes:
-        told: is called with the number of lines that have just been found, batch by batch; lines come out later, when
-            all that were read ahead are found.
+        told: is called with the number of lines that have just been found; lines come out later, when all that were
+            read ahead are found.
 
     Raises UserError for an impossible number.
     """
@@ -79,28 +103,22 @@ class Translator:
         tokenizers: TokenizerPair,
         search: Search,
         max_tokens: int,
-        max_len_ratio: float,
-        max_len_offset: int,
+        limit: LengthLimit,
         device: torch.device | str,
         buffer_lines: int = 4096,
+        refill: bool = False,
     ) -> None:
-        if max_len_ratio < 0:
-            raise UserError(f"max_len_ratio must not be negative, but is {max_len_ratio}")
-        for name, value in (
-            ("max_tokens", max_tokens),
-            ("max_len_offset", max_len_offset),
-            ("buffer_lines", buffer_lines),
-        ):
+        for name, value in (("max_tokens", max_tokens), ("buffer_lines", buffer_lines)):
             if value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}")
         self.model = model
         self.tokenizers = tokenizers
         self.search = search
         self.max_tokens = max_tokens
-        self.max_len_ratio = max_len_ratio
-        self.max_len_offset = max_len_offset
+        self.limit = limit
         self.device = torch.device(device)
         self.buffer_lines = buffer_lines
+        self.refill = refill
         self.max_len: int | None = getattr(model, "max_len", None)
         self.told: Callable[[int], None] = untold
 
@@ -134,13 +152,27 @@ class Translator:
         ]
         translations: list[list[Translation]] = [[NOTHING] for _ in jobs]
         self.told(sum(not job.ids for job in jobs))
-        with evaluating(self.model), torch.inference_mode():
-            for indices in batches([len(job.ids) + 1 for job in jobs], self.max_tokens // self.search.width):
-                found = self._search([jobs[i] for i in indices])
-                for i, hypotheses in zip(indices, found, strict=True):
-                    translations[i] = [self._translation(hypothesis) for hypothesis in hypotheses]
+
+        def done(indices: Sequence[int], found: Sequence[Sequence[Hypothesis]]) -> None:
+            for i, hypotheses in zip(indices, found, strict=True):
+                translations[i] = [self._translation(hypothesis) for hypothesis in hypotheses]
+            if not self.refill:
                 self.told(len(indices))
+
+        tasks = self._tasks([len(job.ids) + 1 for job in jobs])
+        with evaluating(self.model):
+            side_by_side(lambda indices: self._search([jobs[i] for i in indices]), tasks, done, self._n_workers())
         return translations
+
+    def _n_workers(self) -> int:
+        return 1 if self.refill or self.device.type != "cpu" else min(MOST_WORKERS, torch.get_num_threads())
+
+    def _tasks(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Return what is searched together: indices of sentences, `lengths` tokens long with EOS; none of EOS alone."""
+        if self.refill:
+            return list(alike(lengths))
+        n_sentences = sum(length > 1 for length in lengths)
+        return list(batches(lengths, self.max_tokens // self.search.width, -(-n_sentences // self._n_workers())))
 
     def _encoded(self, lines: Sequence[str]) -> list[list[int]]:
         """Return the source ids of every line without EOS, none for a blank one."""
@@ -170,27 +202,35 @@ class Translator:
             raise UserError(f"line {line}: {error}") from error
 
     def _search(self, jobs: Sequence[Job]) -> list[list[Hypothesis]]:
-        """Search a batch, and those sentences again in which a forbidden phrase was found."""
-        found = self._search_once(jobs)
+        """Search sentences, and those again in which a forbidden phrase was found."""
+        constrained = any(job.constraint for job in jobs)
+        found = self._search_once(jobs, self.told if self.refill and not constrained else untold)
         todo = list(range(len(jobs)))
         while todo := [i for i in todo if jobs[i].learn(found[i])]:
-            for i, hypotheses in zip(todo, self._search_once([jobs[i] for i in todo]), strict=True):
+            for i, hypotheses in zip(todo, self._search_once([jobs[i] for i in todo], untold), strict=True):
                 found[i] = hypotheses
+        if self.refill and constrained:
+            self.told(len(jobs))
         return found
 
-    def _search_once(self, jobs: Sequence[Job]) -> list[list[Hypothesis]]:
+    def _search_once(self, jobs: Sequence[Job], told: Callable[[int], None]) -> list[list[Hypothesis]]:
         src = padded([[*job.ids, EOS] for job in jobs]).to(self.device)
         demands = [job.constraint.demand if job.constraint else Demand() for job in jobs]
         lengths = [self._max_length(job, demand) for job, demand in zip(jobs, demands, strict=True)]
         max_lengths = torch.tensor(lengths, device=self.device)
         given = demands if any(job.constraint for job in jobs) else None
+        flow = Flow(self._room, told) if self.refill else Flow()
         try:
-            return self.search.search(self.model, src, src == PAD, max_lengths, given)
+            with torch.inference_mode():
+                return self.search.search(self.model, src, src == PAD, max_lengths, given, flow)
         except NoTranslationError as error:
             raise UserError(f"line {jobs[error.sentence].line}: {error}") from error
 
+    def _room(self, src_len: int) -> int:
+        return max(1, self.max_tokens // self.search.width // src_len)
+
     def _max_length(self, job: Job, demand: Demand) -> int:
-        length = int(self.max_len_ratio * len(job.ids)) + self.max_len_offset + demand.n_tokens - 1
+        length = int(self.limit.ratio * len(job.ids)) + self.limit.offset + demand.n_tokens - 1
         length = length if self.max_len is None else min(length, self.max_len)
         try:
             demand.check(length)
@@ -206,18 +246,29 @@ class Translator:
         return Translation(text, tgt.tokens(ids), hypothesis.log_prob, hypothesis.score, tuple(ids))
 
 
-def untold(n_lines: int) -> None:
-    """Nobody wants to know how many lines have been found."""
-
-
-def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], max_tokens: int, max_sentences: int | None = None) -> Iterator[list[int]]:
     """Yield indices of sentences, longest first, so that sentences times longest length stays within max_tokens.
 
     lengths: tokens with EOS. Sentences of EOS alone are left out; one longer than max_tokens comes alone.
+    max_sentences: most sentences of a batch, None for any number.
     """
     order = sorted((i for i, length in enumerate(lengths) if length > 1), key=lambda i: -lengths[i])
     while order:
-        n_sentences = max(1, max_tokens // lengths[order[0]])
+        n_sentences = min(max(1, max_tokens // lengths[order[0]]), max_sentences or len(order))
+        yield order[:n_sentences]
+        del order[:n_sentences]
+
+
+def alike(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield indices of sentences, longest first, so that none is less than half as long as the longest with it.
+
+    So a few long ones do not make all the others reckon with their length. lengths: tokens with EOS; sentences of EOS
+    alone are left out. Up to SHORT tokens all go together.
+    """
+    order = sorted((i for i, length in enumerate(lengths) if length > 1), key=lambda i: -lengths[i])
+    while order:
+        least = lengths[order[0]] / 2 if lengths[order[0]] > SHORT else 0
+        n_sentences = next((n for n, i in enumerate(order) if lengths[i] < least), len(order))
         yield order[:n_sentences]
         del order[:n_sentences]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformer.model.dropout import Dropout
 from transformer.model.masks import causal as causal_mask
 from transformer.model.normalizer import Normalizer, Soft
-from transformer.model.position.base import Position
+from transformer.model.position.base import Offset, Position
 from transformer.model.score import ScaledDot, Score
 
 ScoreFactory = Callable[..., Score]
@@ -155,7 +155,7 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(d_model, d_model)
         self.mix, self.position = mix, position
 
-    def project(self, x: Tensor, offset: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, offset: Offset = 0) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v of x (batch, length, d_model), each (batch, n_heads, length, d_head); positions count from offset."""
         batch, length, d_model = x.shape
         parts = self.qkv(x).view(batch, length, 3, self.n_heads, d_model // self.n_heads)

@@ -3,6 +3,11 @@
 import torch
 from torch import Tensor
 
+from transformer.model.position.base import Offset
+
+NOBODY = -1
+TRIM = 0.85  # of a memory's width in use; below it the memory is copied into a narrower one
+
 
 class LayerCache:
     """Keys and values of one decoder layer.
@@ -14,7 +19,7 @@ class LayerCache:
         memory_key: float (n_sentences, n_heads, src_len, d_head), the memory projected once.
         memory_value: the same shape.
         width: hypotheses a sentence.
-        capacity: most steps.
+        capacity: steps to have room for.
     """
 
     def __init__(self, memory_key: Tensor, memory_value: Tensor, width: int, capacity: int) -> None:
@@ -24,61 +29,109 @@ class LayerCache:
         self.key = memory_key.new_empty(n_sentences, n_heads, capacity * width, d_head)
         self.value = torch.empty_like(self.key)
 
-    def append(self, k: Tensor, v: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Stores k, v (n_sentences, n_heads, width, d_head) of step `length`; returns those of all steps so far.
+    def append(self, k: Tensor, v: Tensor, first: int, length: int) -> tuple[Tensor, Tensor]:
+        """Stores k, v (n_sentences, n_heads, width, d_head) in column `length`; returns those from `first` on.
 
         Returns:
-            keys and values, each float (n_sentences, n_heads, (length + 1) * width, d_head), step-major.
+            keys and values, each float (n_sentences, n_heads, (length + 1 - first) * width, d_head), step-major.
         """
         width = k.size(2)
-        self.key[:, :, length * width : (length + 1) * width] = k
-        self.value[:, :, length * width : (length + 1) * width] = v
-        return self.key[:, :, : (length + 1) * width], self.value[:, :, : (length + 1) * width]
+        begin, end, after = first * width, length * width, (length + 1) * width
+        self.key[:, :, end:after] = k
+        self.value[:, :, end:after] = v
+        return self.key[:, :, begin:after], self.value[:, :, begin:after]
 
-    def keep(self, sentences: Tensor, n_filled: int) -> None:
-        """Drops all sentences but these, (k,) long; of the columns only the first `n_filled` hold anything."""
+    def keep(self, sentences: Tensor, begin: int, end: int) -> None:
+        """Drops all sentences but these, (k,) long; keys `begin` to `end` are those that somebody looks at."""
         self.memory_key, self.memory_value = self.memory_key[sentences], self.memory_value[sentences]
-        self.key, self.value = (_kept(columns, sentences, n_filled) for columns in (self.key, self.value))
+        self.key, self.value = (_kept(keys, sentences, begin, end) for keys in (self.key, self.value))
+
+    def move(self, begin: int, end: int, n_keys: int) -> None:
+        """Moves keys `begin` to `end` to the front of a store of n_keys."""
+        self.key, self.value = (_moved(keys, begin, end, n_keys) for keys in (self.key, self.value))
+
+    def admit(self, rows: Tensor, fresh: "LayerCache", n_sentences: int, src_len: int, end: int) -> None:
+        """Lets the sentences of `fresh` take the rows `rows`, (k,) long, of n_sentences altogether.
+
+        src_len: tokens of the memory, as many as before unless it is to be copied. end: keys stored so far.
+        """
+        n_old, _, old_len, _ = self.memory_key.shape
+        if n_sentences > n_old:
+            # Zeros, for nobody may look there, but a weight of zero times what memory happened to hold may be NaN.
+            self.key, self.value = (_grown(keys, n_sentences, end) for keys in (self.key, self.value))
+        if n_sentences > n_old or src_len != old_len:
+            self.memory_key, self.memory_value = (
+                _widened(keys, n_sentences, src_len) for keys in (self.memory_key, self.memory_value)
+            )
+        common = min(src_len, fresh.memory_key.size(2))
+        self.memory_key[rows, :, :common] = fresh.memory_key[:, :, :common]
+        self.memory_value[rows, :, :common] = fresh.memory_value[:, :, :common]
 
 
 class DecoderState:
-    """The state of a search: `width` hypotheses for each of `n_sentences`, all `length` tokens long.
+    """The state of a search: `width` hypotheses for each of `n_sentences` sentences.
+
+    All sentences are stepped together, each step in the next column of the caches. One that is admitted later begins
+    in a later column and sees none before it.
 
     Args:
         layers: one cache a decoder layer.
         memory_visible: bool (n_sentences, 1, 1, src_len), True = may be looked at.
         width: hypotheses a sentence.
-        capacity: most steps.
+        capacity: most steps of a sentence.
 
     Attributes:
+        first, length: the columns in use, first <= column < length.
+        offset: the position of the step under way: an int while all sentences began together, then long
+            (n_sentences * width,).
         attending: whether steps note their attention to the memory, at the price of torch's fast path in one layer.
         attention: of the last step, float (n_sentences, width, src_len): the last layer's, mean over heads.
     """
 
     def __init__(self, layers: list[LayerCache], memory_visible: Tensor, width: int, capacity: int) -> None:
         self.layers, self.memory_visible = layers, memory_visible
-        self.width, self.capacity, self.length = width, capacity, 0
+        self.width, self.capacity, self.first, self.length = width, capacity, 0, 0
+        self.offset: Offset = 0
         self.attending = False
         self.attention: Tensor | None = None
-        # owner[n, j, t]: the slot whose step t belongs to the history of hypothesis j of sentence n.
+        # owner[n, j, t]: the slot whose column t belongs to the history of hypothesis j of sentence n.
         self.owner = memory_visible.new_zeros((memory_visible.size(0), width, capacity), dtype=torch.long)
         self._slots = torch.arange(width, device=memory_visible.device)
+        self._begun: Tensor | None = None  # the first column of every sentence, long (n_sentences,); None: all 0
 
     @property
     def n_sentences(self) -> int:
         """Sentences still searched."""
         return self.owner.size(0)
 
+    def open_step(self) -> None:
+        """Makes room for a step and reckons its position; a sentence that has ended but stays stops counting."""
+        if self.length == self.owner.size(2):
+            first, n_used = self.first, self.length - self.first
+            n_columns = self.length if 4 * first >= self.length else 2 * self.length
+            for layer in self.layers:
+                layer.move(first * self.width, self.length * self.width, n_columns * self.width)
+            owner = self.owner.new_full((*self.owner.shape[:2], n_columns), NOBODY)
+            owner[:, :, :n_used] = self.owner[:, :, first:]
+            self.owner, self.first, self.length = owner, 0, n_used
+            self._begun = None if self._begun is None else self._begun - first
+        if self._begun is None:
+            self.offset = self.length
+        else:
+            ages = (self.length - self._begun).clamp(max=self.capacity - 1)
+            self.offset = ages.repeat_interleave(self.width)
+
     def visible(self) -> Tensor | None:
         """Which cached keys, the step under way included, each hypothesis may look at.
 
         Returns:
-            bool (n_sentences, 1, width, (length + 1) * width), or None when there is but one hypothesis a sentence.
+            bool (n_sentences, 1, width, (length + 1 - first) * width), or None when each sees all: where there is but
+            one hypothesis a sentence, and none was admitted later.
         """
-        if self.width == 1:
+        if self.width == 1 and self._begun is None:
             return None
         self.owner[:, :, self.length] = self._slots
-        mine = self.owner[:, :, : self.length + 1, None] == self._slots
+        mine = self.owner[:, :, self.first : self.length + 1, None] == self._slots
         return mine.flatten(2).unsqueeze(1)
 
     def reorder(self, parents: Tensor) -> None:
@@ -90,12 +143,65 @@ class DecoderState:
         """Drops all sentences but these, (k,) long, in this order."""
         self.owner = self.owner[sentences]
         self.memory_visible = self.memory_visible[sentences]
+        if self._begun is not None:
+            self._begun = self._begun[sentences]
+            self.first = int(self._begun.min())
         for layer in self.layers:
-            layer.keep(sentences, self.length * self.width)
+            layer.keep(sentences, self.first * self.width, self.length * self.width)
+
+    def admit(self, rows: Tensor, fresh: "DecoderState") -> None:
+        """Lets the sentences of `fresh`, which has made no step, take the places of those in `rows`.
+
+        rows: (k,) long; n_sentences and the numbers after it are new places. Each sentence of `fresh` gets one.
+        """
+        n_old, _, _, old_len = self.memory_visible.shape
+        n_sentences = max(n_old, int(rows.max()) + 1)
+        visible = self.memory_visible.new_zeros(n_sentences, 1, 1, max(old_len, fresh.memory_visible.size(3)))
+        visible[:n_old, :, :, :old_len] = self.memory_visible
+        visible[rows] = False
+        visible[rows, :, :, : fresh.memory_visible.size(3)] = fresh.memory_visible
+        needed = int(visible.any(0).flatten().nonzero().max()) + 1
+        src_len = old_len if TRIM * old_len <= needed <= old_len else needed
+        self.memory_visible = visible[:, :, :, :src_len]
+        for layer, fresh_layer in zip(self.layers, fresh.layers, strict=True):
+            layer.admit(rows, fresh_layer, n_sentences, src_len, self.length * self.width)
+        begun = self.owner.new_zeros(n_sentences)
+        if self._begun is not None:
+            begun[:n_old] = self._begun
+        begun[rows] = self.length
+        owner = self.owner.new_full((n_sentences, *self.owner.shape[1:]), NOBODY)
+        owner[:n_old] = self.owner
+        owner[rows] = NOBODY
+        self.owner, self._begun, self.first = owner, begun, int(begun.min())
 
 
-def _kept(columns: Tensor, sentences: Tensor, n_filled: int) -> Tensor:
-    """Rows of columns (n_sentences, n_heads, capacity, d_head), copied as far as they are filled."""
-    kept = columns.new_empty(sentences.size(0), *columns.shape[1:])
-    kept[:, :, :n_filled] = columns[:, :, :n_filled].index_select(0, sentences)
+def _kept(keys: Tensor, sentences: Tensor, begin: int, end: int) -> Tensor:
+    """Rows of keys (n_sentences, n_heads, n_keys, d_head), copied as far as they are used."""
+    kept = keys.new_empty(sentences.size(0), *keys.shape[1:])
+    kept[:, :, begin:end] = keys[:, :, begin:end].index_select(0, sentences)
     return kept
+
+
+def _moved(keys: Tensor, begin: int, end: int, n_keys: int) -> Tensor:
+    """Keys `begin` to `end` of (n_sentences, n_heads, any, d_head) at the front of n_keys."""
+    n_sentences, n_heads, _, d_head = keys.shape
+    moved = keys.new_empty(n_sentences, n_heads, n_keys, d_head)
+    moved[:, :, : end - begin] = keys[:, :, begin:end]
+    return moved
+
+
+def _grown(keys: Tensor, n_sentences: int, end: int) -> Tensor:
+    """Keys (n_old, n_heads, n_keys, d_head) with more sentences, whose first `end` keys are zero."""
+    grown = keys.new_empty(n_sentences, *keys.shape[1:])
+    grown[: keys.size(0), :, :end] = keys[:, :, :end]
+    grown[keys.size(0) :, :, :end] = 0.0
+    return grown
+
+
+def _widened(keys: Tensor, n_sentences: int, src_len: int) -> Tensor:
+    """Keys (n_old, n_heads, old_len, d_head) as (n_sentences, n_heads, src_len, d_head), new ones zero."""
+    n_old, n_heads, old_len, d_head = keys.shape
+    common = min(old_len, src_len)
+    widened = keys.new_zeros(n_sentences, n_heads, src_len, d_head)
+    widened[:n_old, :, :common] = keys[:, :, :common]
+    return widened

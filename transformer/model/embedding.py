@@ -5,7 +5,7 @@ import math
 from torch import Tensor, nn
 
 from transformer.model.dropout import Dropout
-from transformer.model.position.base import Position
+from transformer.model.position.base import Offset, Position
 from transformer.special import PAD
 
 
@@ -24,8 +24,8 @@ class Embedding(nn.Module):
         self.scale = math.sqrt(tokens.embedding_dim)
         self.dropout = Dropout(dropout)
 
-    def forward(self, ids: Tensor, offset: int = 0) -> Tensor:
-        """ids: long (batch, length), the first at position `offset`. Returns float (batch, length, d_model)."""
+    def forward(self, ids: Tensor, offset: Offset = 0) -> Tensor:
+        """ids: long (batch, length), from position `offset` on. Returns float (batch, length, d_model)."""
         return self.dropout(self.position.embed(self.tokens(ids) * self.scale, offset))
 
 

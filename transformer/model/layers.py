@@ -151,13 +151,15 @@ class DecoderLayer(nn.Module):
         return self.residuals[2](x, self.feed_forward)
 
     def _self_step(self, x: Tensor, cache: LayerCache, state: DecoderState, visible: Tensor | None) -> Tensor:
-        attention, length = self.self_attention, state.length
+        attention = self.self_attention
         n_sentences, width, d_model = x.shape
         # All slots stand at the same position, so each is projected as a sequence of its own, one long.
-        rows = attention.project(x.reshape(n_sentences * width, 1, d_model), offset=length)
+        rows = attention.project(x.reshape(n_sentences * width, 1, d_model), offset=state.offset)
         q, k, v = (r.view(n_sentences, width, attention.n_heads, -1).transpose(1, 2) for r in rows)
-        keys, values = cache.append(k, v, length)
-        bias = attention.position.bias(1, length + 1, x.device, offset=length)
+        keys, values = cache.append(k, v, state.first, state.length)
+        n_before = state.length - state.first
+        # A bias depends on the distance alone, and that is the distance of columns.
+        bias = attention.position.bias(1, n_before + 1, x.device, offset=n_before)
         if bias is not None:
             bias = bias.repeat_interleave(width, dim=-1)
         mixed = attention.mix(q, keys, values, visible, bias=bias)

@@ -190,7 +190,7 @@ class Transformer(nn.Module):
         return DecoderState(layers, from_padding(src_key_padding_mask), width, capacity)
 
     def step(self, ids: Tensor, state: DecoderState) -> Tensor:
-        """Feeds one token to every hypothesis; `state.length` grows by one.
+        """Feeds one token to every hypothesis.
 
         Args:
             ids: long (n_sentences, width).
@@ -200,7 +200,8 @@ class Transformer(nn.Module):
             logits of the next tokens, float (n_sentences, width, tgt_vocab_size).
         """
         n_sentences, width = ids.shape
-        x = self.tgt_embedding(ids.reshape(-1, 1), offset=state.length).view(n_sentences, width, -1)
+        state.open_step()
+        x = self.tgt_embedding(ids.reshape(-1, 1), offset=state.offset).view(n_sentences, width, -1)
         visible = state.visible()
         weights: list[Tensor] = []  # of the last layer, where they are wanted
         layers = list(cast(Iterable[DecoderLayer], self.decoder_layers))

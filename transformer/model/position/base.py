@@ -1,6 +1,17 @@
 """The three places where positions may enter a Transformer."""
 
+import torch
 from torch import Tensor, device, nn
+
+Offset = int | Tensor
+"""The position of the first element: one for the whole batch, or long (batch,), one for each of its rows."""
+
+
+def rows_at(table: Tensor, offset: Offset, length: int) -> Tensor:
+    """Rows offset .. offset + length - 1 of a table (max_len, width): (length, width), or (batch, length, width)."""
+    if isinstance(offset, int):
+        return table[offset : offset + length]
+    return table[offset.unsqueeze(1) + torch.arange(length, device=offset.device)]
 
 
 class Position(nn.Module):
@@ -16,11 +27,11 @@ class Position(nn.Module):
         super().__init__()
         self.d_model, self.n_heads, self.max_len = d_model, n_heads, max_len
 
-    def embed(self, x: Tensor, offset: int = 0) -> Tensor:
+    def embed(self, x: Tensor, offset: Offset = 0) -> Tensor:
         """Adds positions to embeddings x (batch, length, d_model) whose first stands at position `offset`."""
         return x
 
-    def rotate(self, x: Tensor, offset: int = 0) -> Tensor:
+    def rotate(self, x: Tensor, offset: Offset = 0) -> Tensor:
         """Turns queries or keys x (batch, n_heads, length, d_head) whose first stands at position `offset`."""
         return x
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from transformer.model.position.base import Position
+from transformer.model.position.base import Offset, Position, rows_at
 
 
 class Learned(Position):
@@ -14,6 +14,6 @@ class Learned(Position):
         self.table = nn.Parameter(torch.empty(max_len, d_model))
         nn.init.normal_(self.table, std=d_model**-0.5)
 
-    def embed(self, x: Tensor, offset: int = 0) -> Tensor:
+    def embed(self, x: Tensor, offset: Offset = 0) -> Tensor:
         """x (batch, length, d_model) plus the vectors of positions offset .. offset + length - 1."""
-        return x + self.table[offset : offset + x.size(1)]
+        return x + rows_at(self.table, offset, x.size(1))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from transformer.model.position.base import Position
+from transformer.model.position.base import Offset, Position, rows_at
 
 
 def rotation_angles(max_len: int, d_head: int) -> Tensor:
@@ -26,9 +26,10 @@ class Rotary(Position):
         self.register_buffer("cos", angles.cos().float(), persistent=False)
         self.register_buffer("sin", angles.sin().float(), persistent=False)
 
-    def rotate(self, x: Tensor, offset: int = 0) -> Tensor:
+    def rotate(self, x: Tensor, offset: Offset = 0) -> Tensor:
         """x (batch, n_heads, length, d_head), each pair (x_i, x_{i + d_head/2}) turned by its position's angle."""
-        cos = self.cos[offset : offset + x.size(-2)].to(x.dtype)
-        sin = self.sin[offset : offset + x.size(-2)].to(x.dtype)
+        cos, sin = (rows_at(table, offset, x.size(-2)).to(x.dtype) for table in (self.cos, self.sin))
+        if not isinstance(offset, int):
+            cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # the same for every head
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from transformer.model.position.base import Position
+from transformer.model.position.base import Offset, Position, rows_at
 
 
 def sinusoids(max_len: int, d_model: int) -> Tensor:
@@ -30,6 +30,6 @@ class Sinusoidal(Position):
         self.table: Tensor
         self.register_buffer("table", sinusoids(max_len, d_model), persistent=False)
 
-    def embed(self, x: Tensor, offset: int = 0) -> Tensor:
+    def embed(self, x: Tensor, offset: Offset = 0) -> Tensor:
         """x (batch, length, d_model) plus the sinusoids of positions offset .. offset + length - 1."""
-        return x + self.table[offset : offset + x.size(1)].to(x.dtype)
+        return x + rows_at(self.table, offset, x.size(1)).to(x.dtype)
