@@ -39,7 +39,7 @@ def test_every_mode_has_a_row_with_figures(report: tuple[str, Any]) -> None:
         ["beam 2, 5 tokens", "beam 2, free", "greedy, 5 tokens", "greedy, free"],
     ]
     assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in data[0]["seconds"].values())
-    rows = [line.split("|") for line in text.splitlines() if line.startswith("| this project")]
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| this project |")]
     assert len(rows) == 4
     assert all(float(row[2]) > 0 and row[5].strip() == "100.0%" for row in rows)
     for mode in ("beam 2, 5 tokens", "greedy, free"):
