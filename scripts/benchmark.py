@@ -1,4 +1,5 @@
-"""Benchmarks beside peers: python scripts/benchmark.py decode --checkpoint FOLDER --src FILE [--ref FILE].
+"""Benchmarks beside peers: python scripts/benchmark.py train, and
+python scripts/benchmark.py decode --checkpoint FOLDER --src FILE [--ref FILE].
 
 Peers run when they are installed: pip install ctranslate2 transformers.
 """
@@ -8,6 +9,8 @@ import os
 
 import benchmarks.contestant
 import benchmarks.decode
+import benchmarks.learner
+import benchmarks.train
 
 
 def main() -> None:
@@ -25,6 +28,19 @@ def main() -> None:
     decode.add_argument("--rounds", type=int, default=5)
     decode.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     decode.add_argument("--output", default="results/benchmark", help="folder")
+    train = commands.add_parser("train", help="target tokens a second, beside plain loops over other models")
+    train.add_argument("overrides", nargs="*", help="of the training config, such as data=multi30k")
+    train.add_argument("--sizes", nargs="+", default=["tiny", "small", "base"], help="of configs/model")
+    train.add_argument("--steps", nargs="+", type=int, default=[8, 4, 1], help="updates in a window, for each size")
+    train.add_argument("--rounds", type=int, default=5, help="windows")
+    train.add_argument("--batches", type=int, default=40, help="batches that are gone through, again and again")
+    train.add_argument("--max-tokens", type=int, default=4096, help="of a batch, either side")
+    train.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    train.add_argument("--output", default="results/benchmark", help="folder")
+    learner = commands.add_parser("learner", help="one learner, started by the others")
+    for name in ("name", "folder", "size"):
+        learner.add_argument(name)
+    learner.add_argument("threads", type=int)
     contestant = commands.add_parser("contestant", help="one contestant, started by the others")
     for name in ("name", "checkpoint", "folder"):
         contestant.add_argument(name)
@@ -32,6 +48,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "decode":
         benchmarks.decode.main(arguments)
+    elif arguments.command == "train":
+        benchmarks.train.main(arguments)
+    elif arguments.command == "learner":
+        benchmarks.learner.main(arguments.name, arguments.folder, arguments.size, arguments.threads)
     else:
         benchmarks.contestant.main(arguments.name, arguments.checkpoint, arguments.folder, arguments.threads)
 

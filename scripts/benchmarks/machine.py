@@ -3,6 +3,7 @@
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -62,3 +63,17 @@ def decoding_flops(model: object, src_len: float, tgt_len: float, width: int) ->
     memory = n_decoder * src_len * 2 * d * d
     step = n_decoder * (6 * d * d + 2 * d * f + 2 * src_len * d + (tgt_len + 1) * d) + d * v
     return 2 * (encoder + memory + width * tgt_len * step)
+
+
+def training_flops(shape: dict[str, Any], n_pairs: int, src_len: int, tgt_len: int) -> float:
+    """Floating-point operations of the products of one update on a padded batch: forward, and twice that backward.
+
+    Args:
+        shape: d_model, d_ff, n_encoder_layers, n_decoder_layers, vocab_size.
+        n_pairs, src_len, tgt_len: of the batch, padding included.
+    """
+    d, f = shape["d_model"], shape["d_ff"]
+    encoder = shape["n_encoder_layers"] * src_len * (4 * d * d + 2 * d * f + 2 * src_len * d)
+    own = tgt_len * (6 * d * d + 2 * d * f + 2 * tgt_len * d + 2 * src_len * d)
+    decoder = shape["n_decoder_layers"] * (own + src_len * 2 * d * d)
+    return 3.0 * 2.0 * n_pairs * (encoder + decoder + tgt_len * d * shape["vocab_size"])
