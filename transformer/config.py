@@ -69,6 +69,7 @@ class RuntimeConfig:
     chunked_loss: bool
     bulk_dropout: bool
     keep_memory: bool
+    workers: int | None  # threads that share a batch
 
 
 @dataclass

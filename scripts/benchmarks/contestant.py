@@ -19,8 +19,8 @@ from transformer.decoding.penalty import Average
 from transformer.decoding.rule import MinLength, Rule
 from transformer.decoding.search import Hypothesis, Search
 from transformer.decoding.translator import padded
-from transformer.decoding.workers import side_by_side
 from transformer.special import EOS, PAD
+from transformer.workers import side_by_side
 
 Ids = list[list[int]]
 Decode = Callable[[Ids, int, int | None, int], Ids]  # sources, beam, forced tokens, sentences a batch
@@ -36,6 +36,7 @@ def runtime(threads: int) -> RuntimeConfig:
         chunked_loss=True,
         bulk_dropout=True,
         keep_memory=True,
+        workers=None,
     )
 
 

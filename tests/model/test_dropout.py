@@ -23,8 +23,8 @@ class AllLevels:
         return AllLevels
 
     @staticmethod
-    def random_(low, high):
-        assert (low, high) == (-(1 << 63), None)
+    def random_(low, high, generator):
+        assert (low, high, generator) == (-(1 << 63), None, None)
         return torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).view(torch.int64)
 
 

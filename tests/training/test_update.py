@@ -13,7 +13,7 @@ from transformer.special import PAD
 from transformer.training.distributed import World
 from transformer.training.loss import Objective
 from transformer.training.precision import Precision
-from transformer.training.update import Updater, halves, out_of_memory
+from transformer.training.update import Updater, out_of_memory
 
 
 class Sometimes(Objective):
@@ -262,17 +262,3 @@ def test_a_cpu_without_memory_is_known_by_its_message():
     assert out_of_memory(MemoryError())
     assert not out_of_memory(RuntimeError("shapes do not match"))
     assert not out_of_memory(ValueError("DefaultCPUAllocator"))
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(2, 9))
-def test_halves_are_the_batch(toy, n):
-    store = toy.store(40, seed=2)
-    whole = collate([store[i] for i in range(n)], np.arange(n))
-    first, second = halves(whole)
-    assert abs(len(first.indices) - len(second.indices)) <= 1
-    for name in ("src", "tgt_in", "tgt_out", "src_key_padding_mask"):
-        assert torch.equal(torch.cat([getattr(first, name), getattr(second, name)]), getattr(whole, name))
-    assert [*first.indices, *second.indices] == list(range(n))
-    assert first.n_tgt_tokens + second.n_tgt_tokens == whole.n_tgt_tokens
-    assert first.n_tgt_tokens == sum(len(store[i][1]) + 1 for i in first.indices)

@@ -8,6 +8,7 @@ from transformer.error import UserError
 from transformer.training.distributed import World
 from transformer.training.memory import keep_memory
 
+MOST_WORKERS = 4  # each has gradients of its own in memory
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -21,5 +22,8 @@ def runtime(config: RuntimeConfig) -> World:
         torch.set_num_threads(config.threads)
     if config.device not in DEVICES:
         raise UserError(f"runtime.device is {config.device}, but must be one of {', '.join(DEVICES)}")
+    if config.workers is not None and config.workers < 1:
+        raise UserError(f"runtime.workers must be at least 1 or null, not {config.workers}")
+    n_workers = config.workers or min(MOST_WORKERS, torch.get_num_threads())
     with explained("runtime"):
-        return World(config.device)
+        return World(config.device, n_workers)

@@ -14,9 +14,9 @@ from transformer.decoding.batch import Flow, untold
 from transformer.decoding.demand import Demand
 from transformer.decoding.request import Constraint, Request
 from transformer.decoding.search import Hypothesis, NoTranslationError, Search, StepModel
-from transformer.decoding.workers import side_by_side
 from transformer.error import UserError
 from transformer.special import EOS, PAD
+from transformer.workers import side_by_side
 
 logger = logging.getLogger(__name__)
 

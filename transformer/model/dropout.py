@@ -1,17 +1,33 @@
 """Dropout whose random numbers are drawn in bulk: four decisions from each 64-bit draw."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 _LEVELS = 1 << 16
+_own = threading.local()
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """Inside this context, bulk dropout in this thread draws from `generator` and not from torch's default one."""
+    _own.generator = generator
+    try:
+        yield
+    finally:
+        _own.generator = None
 
 
 def keep_mask(n: int, p: float) -> Tensor:
     """Independent decisions to keep, each with probability 1 - p rounded to 1/65536.
 
     Each 64-bit number of torch's CPU generator is split into four 16-bit ones: a quarter of the draws of
-    `torch.nn.functional.dropout`, from the same generator, so that its saved state reproduces them.
+    `torch.nn.functional.dropout`, from the same generator (but see `drawing_from`), so that its saved state reproduces
+    them.
 
     Args:
         n: how many.
@@ -20,7 +36,9 @@ def keep_mask(n: int, p: float) -> Tensor:
     Returns:
         bool (n,), True = keep.
     """
-    draws = torch.empty((n + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)  # the full 64-bit range
+    generator = getattr(_own, "generator", None)
+    draws = torch.empty((n + 3) // 4, dtype=torch.int64)
+    draws = draws.random_(-(1 << 63), None, generator=generator)  # the full 64-bit range
     return draws.view(torch.int16)[:n] >= round(p * _LEVELS) - (_LEVELS >> 1)
 
 
@@ -38,6 +56,11 @@ class _BulkDropout(torch.autograd.Function):
         return (grad * keep).mul_(ctx.scale), None
 
 
+def fits(p: float) -> bool:
+    """Whether 16 bits tell p from 0 and from 1."""
+    return 0 < round(p * _LEVELS) < _LEVELS
+
+
 def dropout(x: Tensor, p: float, bulk: bool) -> Tensor:
     """Zeroes each element with probability p and scales the rest by 1 / (1 - p) (Srivastava et al., 2014).
 
@@ -48,7 +71,7 @@ def dropout(x: Tensor, p: float, bulk: bool) -> Tensor:
     """
     if p == 0.0:
         return x
-    if bulk and x.device.type == "cpu" and 0 < round(p * _LEVELS) < _LEVELS:
+    if bulk and x.device.type == "cpu" and fits(p):
         return _BulkDropout.apply(x, p)
     return F.dropout(x, p, training=True)
 

@@ -16,6 +16,7 @@ class World:
 
     Args:
         device: "cpu", "cuda" or "auto" (cuda where there is one).
+        n_workers: threads of this process among which a batch is divided on a CPU, see `transformer.training.divided`.
 
     Attributes:
         rank: this process, counted from 0.
@@ -26,7 +27,8 @@ class World:
         ValueError: cuda was asked for and there is none.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, n_workers: int = 1) -> None:
+        self.n_workers = n_workers
         has_cuda = torch.cuda.is_available()
         if device == "cuda" and not has_cuda:
             raise ValueError("runtime.device is cuda, but torch sees no CUDA device; use runtime.device=cpu")

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from transformer.data.batch import Batch
 from transformer.error import UserError
-from transformer.special import PAD
 from transformer.training.distributed import World
+from transformer.training.divided import Divided, divisible, parts
 from transformer.training.optimizer import clip_gradients
 from transformer.training.precision import Precision
 
@@ -50,25 +50,6 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def halves(batch: Batch) -> list[Batch]:
-    """The two halves of a batch of at least two pairs."""
-    middle = batch.src.size(0) // 2
-    parts = []
-    for rows in (slice(None, middle), slice(middle, None)):
-        tgt_out = batch.tgt_out[rows]
-        parts.append(
-            Batch(
-                batch.src[rows],
-                batch.tgt_in[rows],
-                tgt_out,
-                batch.src_key_padding_mask[rows],
-                int((tgt_out != PAD).sum()),
-                batch.indices[rows],
-            )
-        )
-    return parts
-
-
 class Updater:
     """Updates the objective's parameters.
 
@@ -93,6 +74,9 @@ class Updater:
         self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self.parameters = [p for p in objective.parameters() if p.requires_grad]
         self.wrapped = world.wrap(objective)
+        self.divided: Divided | None = None
+        if world.n_workers > 1 and world.size == 1 and world.device.type == "cpu" and divisible(objective):
+            self.divided = Divided(objective, self.parameters, precision, world.n_workers)
 
     def __call__(self, micro_batches: Sequence[Batch], rate_factor: float) -> Update:
         """One update by the gradient of the loss summed over all target tokens, divided by their number.
@@ -141,7 +125,7 @@ class Updater:
             self.optimizer.zero_grad(set_to_none=True)
             if self.world.device.type == "cuda":
                 torch.cuda.empty_cache()
-            pieces[at : at + 1] = halves(pieces[at])
+            pieces[at : at + 1] = parts(pieces[at], 2)
             n_splits += 1
 
     def _refuse_to_split(self, batch: Batch, error: BaseException) -> None:
@@ -154,6 +138,8 @@ class Updater:
             ) from error
 
     def _forward_backward(self, batch: Batch, n_tokens: Tensor, last: bool) -> Tensor:
+        if self.divided is not None and batch.src.size(0) > 1:
+            return self.divided(batch, n_tokens)
         with self.world.no_sync(self.wrapped, wanted=not last):
             with self.precision.autocast():
                 sums = self.wrapped(batch.src, batch.src_key_padding_mask, batch.tgt_in, batch.tgt_out)

@@ -1,4 +1,4 @@
-"""Several batches searched side by side, each by one thread."""
+"""Tasks done side by side by threads, among which torch's own are divided."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -15,9 +15,9 @@ def side_by_side(
 ) -> None:
     """Call work(task) for every task, n_workers of them at a time, and done(task, result) as each ends.
 
-    A step of a search is too short to be shared out among threads: they wait for one another more than they work. So
-    the workers divide torch's threads among them. `done` is called by the thread that called this function. With one
-    worker or one task torch keeps its threads.
+    Most operations of a small model are too short to be shared out among threads, which wait for one another more than
+    they work. So the workers divide torch's threads among them. `done` is called by the thread that called this
+    function. With one worker or one task torch keeps its threads.
 
     Raises what `work` raises, of the first task in order that is seen to fail; tasks not yet begun are given up.
     """

@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from transformer.decoding.workers import side_by_side
+from transformer.workers import side_by_side
 
 
 @pytest.fixture(autouse=True)
