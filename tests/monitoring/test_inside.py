@@ -23,17 +23,6 @@ from transformer.monitoring.inside import LastGradients, visible_values
 from transformer.monitoring.tensorboard import write_graph
 from transformer.training.checkpoint import load_tensors
 
-SWITCHES = ["monitor.tensorboard.histograms_every_epochs=1", "monitor.tensorboard.graph=true"]
-SWITCHES += ["monitor.tensorboard.projector=true", "final.splits=[]"]
-
-
-@pytest.fixture(scope="module")
-def looked_at(tiny, call, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("looked_at")
-    ended = call("train", [*tiny, *SWITCHES], folder)
-    assert (ended.code, ended.err) == (0, "")
-    return folder
-
 
 def read(folder):
     return EventAccumulator(str(folder), size_guidance={"histograms": 0, "tensors": 0}).Reload()

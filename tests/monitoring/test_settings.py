@@ -13,6 +13,6 @@ def test_a_choice_is_shown_by_its_class():
     }
 
 
-def test_who_watches_and_the_name_are_no_settings_of_the_model():
-    config = {"name": "a", "seed": 1, "monitor": {"record": {"_target_": "transformer.Record"}}}
+def test_what_decides_no_number_is_no_setting_of_the_model():
+    config = {"name": "a", "seed": 1, "monitor": {"record": {"_target_": "transformer.Record"}}, "resume": True}
     assert model_settings(config) == {"seed": 1}

@@ -4,10 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+WITHOUT_EFFECT = ("name", "monitor", "final", "resume", "overwrite", "saved_dir", "results_dir", "cache_dir")
+"""What says where a run writes, who watches it and what is done after it, and decides none of its numbers."""
+
 
 def model_settings(config: Mapping[str, Any]) -> dict[str, str | int | float]:
-    """Return the flat config less the run's name and who watches it, which are no settings of the model's."""
-    return flatten({key: value for key, value in config.items() if key not in ("name", "monitor")})
+    """Return the flat config without what decides none of the run's numbers."""
+    return flatten({key: value for key, value in config.items() if key not in WITHOUT_EFFECT})
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float]:
