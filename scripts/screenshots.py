@@ -23,8 +23,8 @@ PATIENCE = 180  # seconds that a server, a page or an answer may take on a busy 
 LARGEST = 200_000  # bytes of a picture
 # Page: what comes behind # in its address, and what must be on it before the picture is taken.
 PAGES = {
-    "scalars": ("scalars&_smoothingWeight=0&tagFilter=^(train|valid)/(loss|acc)|bleu|rate|norm", ("valid/bleu",)),
-    "text": ("text", ("samples/translations", "hypothesis")),
+    "scalars": ("scalars&_smoothingWeight=0&tagFilter=/loss$|valid/(acc|bleu)|g_rate|norm", ("valid/bleu",)),
+    "text": ("text&tagFilter=samples", ("samples/translations", "hypothesis")),
     "images": ("images", ("attention/sample_1",)),
     "hparams": ("hparams", ("best/bleu", "Trial ID")),
     "custom_scalars": ("custom_scalars&_smoothingWeight=0", ("training and validation", "perplexity")),
