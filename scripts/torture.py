@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 PHASES = ("update", "validation", "checkpoint")
-TIMES = ("tokens_per_second", "train_seconds", "seconds")
+TIMES = ("tokens_per_second", "train_seconds", "seconds", "peak_memory_mib")
 OVERRIDES = [
     "name=torture",
     "model.d_model=32",

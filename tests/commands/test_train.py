@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from transformer.training.checkpoint import load_tensors, verify
 
-TIMES = ("seconds", "train_seconds", "tokens_per_second")
+TIMES = ("seconds", "train_seconds", "tokens_per_second", "peak_memory_mib")
 
 
 def epochs(folder: Path, name: str = "run") -> list[dict[str, Any]]:

@@ -1,13 +1,10 @@
 """A run told to observers without a trainer."""
 
-import json
+import importlib.util
 import math
-import os
-import shutil
-import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -95,104 +92,33 @@ def tell(
     return run
 
 
-SHOWN_TEXT = """(() => {
-  const parts = [];
-  const walk = node => {
-    if (['STYLE', 'SCRIPT', 'NOSCRIPT', 'TITLE'].includes(node.nodeName)) return;
-    if (node.nodeType === Node.TEXT_NODE && node.data.trim()) parts.push(node.data.trim());
-    if (node.shadowRoot) walk(node.shadowRoot);
-    node.childNodes.forEach(walk);
-  };
-  walk(document.documentElement);
-  return parts.join(' ');
-})()"""
-"""All text of a page, inside web components too."""
-
-
-class Browser:
-    """A headless Chromium steered over the DevTools pipe: one JSON object per message, ended by a zero byte."""
-
-    FLAGS = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
-    )
-
-    def __init__(self, program: str, profile: Path) -> None:
-        to_read, self.to_write = os.pipe()
-        self.from_read, from_write = os.pipe()
-
-        def take_descriptors() -> None:  # Chromium reads from 3 and writes to 4
-            reading, writing = os.dup(to_read), os.dup(from_write)
-            os.dup2(reading, 3)
-            os.dup2(writing, 4)
-
-        self.process = subprocess.Popen(
-            [program, *self.FLAGS.split(), f"--user-data-dir={profile}", "--window-size=1400,1000", "about:blank"],
-            preexec_fn=take_descriptors,
-            close_fds=False,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(to_read)
-        os.close(from_write)
-        self.errors: list[str] = []  # uncaught in the page's scripts
-        self.unread = b""
-        self.n_calls = 0
-        self.session: dict[str, str] = {}
-        target = self.call("Target.createTarget", {"url": "about:blank"})["targetId"]
-        attached = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})
-        self.session = {"sessionId": attached["sessionId"]}
-        self.call("Runtime.enable", {})
-
-    def call(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        self.n_calls += 1
-        message = {"id": self.n_calls, "method": method, "params": parameters} | self.session
-        os.write(self.to_write, json.dumps(message).encode() + b"\0")
-        while (answer := self._receive()).get("id") != self.n_calls:
-            if answer.get("method") == "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(answer["params"]))
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def _receive(self) -> dict[str, Any]:
-        while b"\0" not in self.unread:
-            chunk = os.read(self.from_read, 65_536)
-            assert chunk, "the browser went away"
-            self.unread += chunk
-        message, _, self.unread = self.unread.partition(b"\0")
-        return json.loads(message)
-
-    def open(self, url: str) -> None:
-        self.call("Page.navigate", {"url": "about:blank"})
-        self.call("Page.navigate", {"url": url})
-
-    def evaluate(self, expression: str) -> Any:
-        answer = self.call("Runtime.evaluate", {"expression": expression, "returnByValue": True})
-        return answer["result"].get("value")
-
-    def wait_for(self, *words: str) -> str:
-        """Return the page's text as soon as it holds all words; fail after a minute."""
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            text = self.evaluate(SHOWN_TEXT) or ""
-            if all(word in text for word in words):
-                return text
-            time.sleep(0.2)
-        missing = [word for word in words if word not in text]
-        raise AssertionError(f"{missing} not shown in: {text[:2000]}")
-
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait()
-        os.close(self.to_write)
-        os.close(self.from_read)
+@pytest.fixture(scope="session")
+def screenshots() -> ModuleType:
+    """The script that steers a browser and serves a TensorBoard."""
+    path = Path(__file__).parent.parent.parent / "scripts" / "screenshots.py"
+    spec = importlib.util.spec_from_file_location("screenshots", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    programs = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
-    program = next(filter(None, programs), None)
+def browser(screenshots: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    program = screenshots.find_browser()
     if program is None:
         pytest.skip("no Chromium on PATH")
-    opened = Browser(program, tmp_path_factory.mktemp("profile"))
+    opened = screenshots.Browser(program, tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def looked_at(tiny: list[str], call: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny run, trained to its end by the command, with everything that TensorBoard can be shown."""
+    folder = tmp_path_factory.mktemp("looked_at")
+    switches = ["histograms_every_epochs=1", "graph=true", "projector=true", "every_steps=2"]
+    ended = call("train", [*tiny, *(f"monitor.tensorboard.{switch}" for switch in switches), "final.splits=[]"], folder)
+    assert (ended.code, ended.err) == (0, "")
+    return folder

@@ -1,10 +1,8 @@
-import math
 import re
 import subprocess
 import sys
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -12,20 +10,13 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from transformer.error import UserError
-from transformer.monitoring.tensorboard import (
-    TensorBoard,
-    cut_events,
-    flatten,
-    sample_table,
-    step_scalars,
-    write_histograms,
-)
+from transformer.monitoring.tensorboard import TensorBoard, cut_events, sample_table
 
 STEP_TAGS = {
     "train/loss",
     "train/perplexity",
     "train/accuracy",
-    "train/gradient_norm",
+    "optim/gradient_norm",
     "optim/learning_rate",
     "speed/tokens_per_second",
 }
@@ -49,15 +40,20 @@ def texts(folder, tag):
     return [(t.step, t.tensor_proto.string_val[0].decode()) for t in read(folder).Tensors(f"{tag}/text_summary")]
 
 
+def make_board(folder):
+    """With scalars, text and hparams only."""
+    return TensorBoard(str(folder), 4, 0, False, False)
+
+
 def finish(folder, tell, resumed_step, last_step):
-    board = TensorBoard(str(folder), 4)
+    board = make_board(folder)
     tell([board], resumed_step, last_step)
     board.on_end()
 
 
 def kill(folder, tell, resumed_step, last_step):
     """Tell a run and stop without an end; what was written reaches the disk, as it does twice a minute."""
-    board = TensorBoard(str(folder), 4)
+    board = make_board(folder)
     tell([board], resumed_step, last_step)
     board.writer.flush()
     return board
@@ -77,13 +73,6 @@ def test_points_stand_every_n_steps_and_at_the_end(tmp_path, tell):
     assert scalars["best/bleu"] == [(20, 20.0)]
 
 
-def test_a_point_is_the_mean_over_tokens(make_step):
-    scalars = step_scalars([make_step(1), make_step(4)])
-    assert scalars["train/loss"] == pytest.approx((6.5 * 101 + 3.5 * 104) / 205)
-    assert scalars["speed/tokens_per_second"] == pytest.approx(205)
-    assert scalars["optim/learning_rate"] == pytest.approx(4e-3)
-
-
 def test_killed_and_resumed_has_the_points_of_a_run_never_stopped(tmp_path, tell):
     finish(tmp_path / "whole", tell, 0, 50)
     kill(tmp_path / "killed", tell, 0, 46)
@@ -97,7 +86,7 @@ def test_killed_and_resumed_has_the_points_of_a_run_never_stopped(tmp_path, tell
 def test_an_epoch_told_again_after_a_stop_before_its_checkpoint_does_not_double(tmp_path, tell, make_epoch, make_start):
     finish(tmp_path / "whole", tell, 0, 30)
     kill(tmp_path / "killed", tell, 0, 20)
-    board = TensorBoard(str(tmp_path / "killed"), 4)
+    board = make_board(tmp_path / "killed")
     board.on_start(make_start(20))
     board.on_epoch(make_epoch(2))
     board.on_end()
@@ -106,12 +95,12 @@ def test_an_epoch_told_again_after_a_stop_before_its_checkpoint_does_not_double(
 
 
 def test_an_epoch_told_for_the_first_time_after_a_stop_is_written(tmp_path, make_step, make_epoch, make_start):
-    board = TensorBoard(str(tmp_path), 4)
+    board = make_board(tmp_path)
     board.on_start(make_start(0))
     for step in range(1, 11):
         board.on_step(make_step(step))
     board.on_end()
-    board = TensorBoard(str(tmp_path), 4)
+    board = make_board(tmp_path)
     board.on_start(make_start(10))
     board.on_epoch(make_epoch(1))
     board.on_end()
@@ -202,47 +191,8 @@ def test_training_and_validation_share_a_panel(tmp_path, tell):
     assert {tag for tags in panels.values() for tag in tags} <= set(points(tmp_path))
 
 
-def histograms(folder):
-    events = read(folder / "weights")
-    return {
-        tag: [(h.step, h.histogram_value.num) for h in events.Histograms(tag)] for tag in events.Tags()["histograms"]
-    }
-
-
-def test_histograms_of_weights_are_cut_with_the_run_and_do_not_double(tmp_path, tell):
-    kill(tmp_path, tell, 0, 40)
-    weights = {"encoder.layers.0.weight": torch.randn(5, 3), "bias": torch.nn.Parameter(torch.zeros(4).bfloat16())}
-    for step in (10, 20, 20, 40):
-        write_histograms(tmp_path, weights, step)
-    assert histograms(tmp_path) == {
-        "encoder/layers/0/weight": [(10, 15), (20, 15), (40, 15)],
-        "bias": [(10, 4), (20, 4), (40, 4)],
-    }
-    finish(tmp_path, tell, 25, 30)
-    assert [step for step, _ in histograms(tmp_path)["bias"]] == [10, 20]
-
-
-@pytest.mark.parametrize("bad", [torch.tensor([1.0, math.nan]), torch.zeros(0)])
-def test_a_parameter_without_a_histogram_is_named(tmp_path, bad):
-    with pytest.raises(ValueError, match=r"head\.bias has no histogram"):
-        write_histograms(tmp_path, {"head.bias": bad}, 1)
-    assert not (tmp_path / "weights").exists()
-
-
-def test_flatten():
-    config = {"a": {"b": [1, 2], "c": {"d": None}}, "e": False, "f": 1.5, "g": "x", "empty": {}}
-    assert flatten(config) == {"a.b": "[1, 2]", "a.c.d": "none", "e": "false", "f": 1.5, "g": "x"}
-
-
-def test_a_choice_is_shown_by_its_class():
-    assert flatten({"schedule": {"_target_": "transformer.training.schedule.Cosine", "steps": 5}}) == {
-        "schedule": "Cosine",
-        "schedule.steps": 5,
-    }
-
-
 def test_ending_without_a_start_or_twice_is_fine(tmp_path, tell):
-    board = TensorBoard(str(tmp_path), 4)
+    board = make_board(tmp_path)
     board.on_end()
     tell([board], 0, 10)
     board.on_end()
@@ -251,10 +201,12 @@ def test_ending_without_a_start_or_twice_is_fine(tmp_path, tell):
 
 def test_every_steps_must_be_positive(tmp_path):
     with pytest.raises(UserError, match=r"every_steps \(0\) must be at least 1"):
-        TensorBoard(str(tmp_path), 0)
+        TensorBoard(str(tmp_path), 0, 0, False, False)
+    with pytest.raises(UserError, match=r"histograms_every_epochs \(-1\) must be at least 0"):
+        TensorBoard(str(tmp_path), 1, -1, False, False)
 
 
 def test_tensorboard_is_imported_only_when_a_run_starts():
-    make = "import sys, transformer.monitoring.tensorboard as t; t.TensorBoard('x', 1)"
+    make = "import sys, transformer.monitoring.tensorboard as t; t.TensorBoard('x', 1, 1, True, True)"
     code = f"{make}; assert 'tensorboard' not in sys.modules"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -4,6 +4,10 @@ from transformer.monitoring.tensorboard import TensorBoard
 from transformer.training.observer import RunStart, StepEnd
 
 
+def board(folder):
+    return TensorBoard(str(folder), every_steps=4, histograms_every_epochs=0, graph=False, projector=False)
+
+
 def start(resumed_step):
     return RunStart("run", {}, 1, 10, 1, None, resumed_step)
 
@@ -18,22 +22,22 @@ def points(folder):
     return sorted((p.step, p.value) for p in events.Scalars("train/loss"))
 
 
-def run(board, first, last, checkpoints):
+def run(watching, first, last, checkpoints):
     for n in range(first, last + 1):
-        board.on_step(step(n))
+        watching.on_step(step(n))
         if n in checkpoints:
-            board.before_checkpoint(n)
+            watching.before_checkpoint(n)
 
 
 def test_killed_after_a_checkpoint_and_resumed_draws_the_points_of_a_run_left_alone(tmp_path):
-    straight = TensorBoard(str(tmp_path / "straight"), every_steps=4)
+    straight = board(tmp_path / "straight")
     straight.on_start(start(0))
     run(straight, 1, 10, checkpoints={3, 6, 10})
     straight.on_end()
-    killed = TensorBoard(str(tmp_path / "killed"), every_steps=4)
+    killed = board(tmp_path / "killed")
     killed.on_start(start(0))
     run(killed, 1, 7, checkpoints={3, 6})
-    resumed = TensorBoard(str(tmp_path / "killed"), every_steps=4)
+    resumed = board(tmp_path / "killed")
     resumed.on_start(start(6))
     run(resumed, 7, 10, checkpoints={10})
     resumed.on_end()

@@ -33,7 +33,7 @@ VOCAB_SIZE = 20
 ADAM = partial(torch.optim.Adam, lr=0.01, betas=(0.9, 0.98))
 # In proportion to the gradient: Adam would turn rounding into steps where a gradient is zero (a key's bias has none).
 MOMENTUM = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
-CLOCK = {"seconds", "train_seconds", "tokens_per_second"}
+CLOCK = {"seconds", "train_seconds", "tokens_per_second", "peak_memory_mib"}
 
 
 def make_store(n_pairs: int = 60, seed: int = 0, longest: int = 7, turned: bool = True) -> PairStore:

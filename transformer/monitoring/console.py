@@ -50,6 +50,11 @@ class Console(Observer):
         if end.best:
             self.best = end
 
+    def on_rollback(self, step: int) -> None:
+        """Forget a best epoch that is void."""
+        if self.best is not None and self.best.step > step:
+            self.best = None
+
     def on_checkpoint(self, path: str, step: int) -> None:
         """Remember the path for the closing line; a line each time would tear the table apart."""
         self.checkpoint = path

@@ -44,6 +44,10 @@ class Curves(Observer):
         self.name = start.name
         self.epochs = [e for e in read_epochs(self.folder) if e.step <= start.resumed_step]
 
+    def on_rollback(self, step: int) -> None:
+        """Drop the epochs after `step`."""
+        self.epochs = [e for e in self.epochs if e.step <= step]
+
     def on_epoch(self, end: EpochEnd) -> None:
         """Draw the picture with this epoch in it."""
         self.epochs = [e for e in self.epochs if e.epoch < end.epoch] + [end]

@@ -7,10 +7,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from transformer.data.tokenizer.base import TokenizerPair
 from transformer.monitoring.replace import replace
 from transformer.monitoring.terminal import printable
+from transformer.training.checkpoint import MODEL, TOKENIZER, load_tensors
 
 CONFIG_FILE = "projector_config.pbtxt"
+
+
+def write_embeddings(folder: Path, checkpoint: Path) -> None:
+    """Put a checkpoint's source and target embeddings into the projector of the run in `folder`, labelled by piece."""
+    weights = load_tensors(checkpoint / MODEL)
+    tokenizers = TokenizerPair.load(checkpoint / TOKENIZER)
+    for name, side, tokenizer in (("source", "src", tokenizers.src), ("target", "tgt", tokenizers.tgt)):
+        vectors = weights[f"{side}_embedding.tokens.weight"].float().numpy()
+        write_projector(folder, name, vectors, tokenizer.tokens(list(range(tokenizer.vocab_size))))
 
 
 def write_projector(folder: Path, name: str, vectors: npt.ArrayLike, pieces: Sequence[str]) -> None:

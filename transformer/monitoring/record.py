@@ -16,7 +16,7 @@ METRICS_FILE = "metrics.jsonl"
 NUMBER_FILES = {"train_loss.txt": "train_loss", "valid_loss.txt": "valid_loss", "bleu.txt": "bleu"}
 FIELDS = tuple(f.name for f in dataclasses.fields(EpochEnd) if f.name not in ("samples", "looks"))
 OPTIONAL_FIELDS = ("bleu", "bleu_signature")
-NEWER_FIELDS = ("scores",)  # than the first files
+NEWER_FIELDS = ("peak_memory_mib", "scores")  # than the first files
 
 
 class Record(Observer):
@@ -37,6 +37,11 @@ class Record(Observer):
     def on_start(self, start: RunStart) -> None:
         """Keep the epochs up to `start.resumed_step`, drop the rest. UserError: a damaged line in the middle."""
         self.epochs = [e for e in read_epochs(self.folder) if e.step <= start.resumed_step]
+        self._rewrite()
+
+    def on_rollback(self, step: int) -> None:
+        """Drop the epochs after `step`."""
+        self.epochs = [e for e in self.epochs if e.step <= step]
         self._rewrite()
 
     def on_epoch(self, end: EpochEnd) -> None:

@@ -69,6 +69,10 @@ class Report(Observer):
         self.start = start
         self.epochs = [e for e in read_epochs(self.folder) if e.step <= start.resumed_step]
 
+    def on_rollback(self, step: int) -> None:
+        """Drop the epochs after `step`."""
+        self.epochs = [e for e in self.epochs if e.step <= step]
+
     def on_epoch(self, end: EpochEnd) -> None:
         """Keep the epoch."""
         self.epochs = [e for e in self.epochs if e.epoch < end.epoch] + [end]

@@ -1,77 +1,102 @@
 """The run in TensorBoard: scalars, sample translations, the config against the results."""
 
 import json
-import math
 import struct
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from transformer.error import UserError
+from transformer.model.transformer import Transformer
 from transformer.monitoring.figure import pixels
 from transformer.monitoring.heatmap import draw_heatmap, mean_heads
+from transformer.monitoring.inside import LastGradients, visible_values
+from transformer.monitoring.projector import write_embeddings
 from transformer.monitoring.replace import replace
+from transformer.monitoring.scalars import epoch_scalars, step_scalars
+from transformer.monitoring.settings import model_settings
 from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
 
 if TYPE_CHECKING:
-    import torch
     from torch.utils.tensorboard import SummaryWriter
 
 EVENT_FILES = "events.out.tfevents.*"
 FLUSH_SECONDS = 30
 MARKUP = "\\`*_{}[]()<>#+-.!|&~:\"'"
-LAYOUT = {
-    "training and validation": {
-        what: ["Multiline", [f"train/{what}", f"valid/{what}"]] for what in ("loss", "perplexity", "accuracy")
-    },
-    "quality": {"BLEU": ["Multiline", ["valid/bleu"]]},
-}
-"""The custom-scalars page: training and validation curves in one panel."""
 
 
 class TensorBoard(Observer):
     """Writes event files into the run's folder; every point stands at the number of updates.
 
-    Scalars: train/loss, train/perplexity, train/accuracy, train/gradient_norm, optim/learning_rate and
+    Scalars: train/loss, train/perplexity, train/accuracy, optim/gradient_norm, optim/learning_rate and
     speed/tokens_per_second every `every_steps` updates and at every checkpoint, the means over the updates since
     the last point (over tokens; over updates for the norm): a resumed run draws the very points of one left alone.
-    Per epoch valid/loss, valid/perplexity, valid/accuracy, valid/bleu, optim/clipped, speed/padding_efficiency, and
-    best/valid_loss, best/bleu when the epoch is the best so far. Text: the config, and sample translations per
-    epoch as a table. Images: the attention, a mean over layers and heads, with which the first of them were
-    written. The hparams page is filled from the start, so a killed run is on it too; its columns are the settings
-    of all runs, those that differ first.
+    Per epoch valid/loss, valid/perplexity, valid/accuracy, valid/bleu and further scores, optim/clipped,
+    speed/padding_efficiency, speed/peak_memory_mib, and best/... when the epoch is the best so far. Text: the config,
+    and sample translations per epoch as a table. Images: the attention, a mean over layers and heads, with which the
+    first of them were written. The hparams page is filled from the start, so a killed run is on it too; its columns
+    are the settings of all runs, those that differ first.
 
-    On resume events of later steps are cut out of the files, and a TensorBoard already open is told to forget them.
+    If wanted: histograms of all weights, and of their gradients at the epoch's last update, every
+    `histograms_every_epochs` (0 = never); the `graph` of the model; for the `projector`, when training ends, the
+    embeddings of the best checkpoint.
+
+    On resume, and when the trainer goes back to a checkpoint, events of later steps are cut out of the files, and a
+    TensorBoard already open is told to forget them.
     """
 
-    def __init__(self, folder: str, every_steps: int) -> None:
-        if every_steps < 1:
-            raise UserError(f"monitor.tensorboard.every_steps ({every_steps}) must be at least 1")
+    def __init__(
+        self, folder: str, every_steps: int, histograms_every_epochs: int, graph: bool, projector: bool
+    ) -> None:
+        for name, value, least in (
+            ("every_steps", every_steps, 1),
+            ("histograms_every_epochs", histograms_every_epochs, 0),
+        ):
+            if value < least:
+                raise UserError(f"monitor.tensorboard.{name} ({value}) must be at least {least}")
         self.folder = Path(folder)
-        self.every_steps = every_steps
+        self.every_steps, self.histograms_every_epochs = every_steps, histograms_every_epochs
+        self.graph, self.projector = graph, projector
         self.writer: SummaryWriter | None = None
+        self.start: RunStart | None = None
+        self.gradients: LastGradients | None = None
+        self.checkpoint: Path | None = None
         self.window: list[StepEnd] = []
         self.told: set[int] = set()
 
     def on_start(self, start: RunStart) -> None:
         """Cut the files back to `start.resumed_step`, open a new one, write config and layout."""
+        self.start = start
+        if self.histograms_every_epochs and start.model is not None:
+            self.gradients = LastGradients(start.model)
+        self._open(start, start.resumed_step)
+
+    def on_rollback(self, step: int) -> None:
+        """Cut the files back to `step` and go on in a new one."""
+        if self.writer is not None and self.start is not None:
+            self.writer.close()
+            self._open(self.start, step)
+
+    def _open(self, start: RunStart, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        cut_events(self.folder / "weights", start.resumed_step)
-        self.told = cut_events(self.folder, start.resumed_step)
+        self.told = cut_events(self.folder, step)
         self.window = []
-        self.writer = SummaryWriter(str(self.folder), purge_step=start.resumed_step + 1, flush_secs=FLUSH_SECONDS)
-        # The name is the row's heading; who watches, and where that is written, is no setting of the model's.
-        settings = {key: value for key, value in start.config.items() if key not in ("name", "monitor")}
-        values = flatten(settings) | {"n_parameters": start.n_parameters}
+        self.writer = SummaryWriter(str(self.folder), purge_step=step + 1, flush_secs=FLUSH_SECONDS)
+        values = model_settings(start.config) | {"n_parameters": start.n_parameters}
         # The experiment summary is left out: it would fix the columns of the hparams page to this run's settings, and a
         # sweep over models or schedules has others. Without it TensorBoard shows the settings of all runs, those that
         # differ first, and all scalars by name, `best/` first.
         _, session, self.session_end = hparams(values, {})
         self._add_summary(session)
-        self.writer.add_custom_scalars(LAYOUT)
+        self.writer.add_custom_scalars(layout(start))
+        if self.graph and start.model is not None:
+            write_graph(self.writer, start.model)
         config = json.dumps(start.config, indent=2, ensure_ascii=False, default=str)
         self.writer.add_text("run/config", textwrap.indent(config, "    "))
         self.writer.flush()
@@ -93,6 +118,8 @@ class TensorBoard(Observer):
         for number, look in enumerate(end.looks, 1):
             figure = draw_heatmap(mean_heads(look.weights), look.src_tokens, look.tgt_tokens, f"step {end.step}")
             self.writer.add_image(f"attention/sample_{number}", pixels(figure), end.step, dataformats="HWC")
+        if self.histograms_every_epochs and end.epoch % self.histograms_every_epochs == 0:
+            self._write_histograms(self.writer, end.step)
         self.writer.flush()
 
     def before_checkpoint(self, step: int) -> None:
@@ -101,14 +128,29 @@ class TensorBoard(Observer):
         if self.writer is not None:
             self.writer.flush()
 
+    def on_checkpoint(self, path: str, step: int) -> None:
+        """Remember where the run's checkpoints are."""
+        self.checkpoint = Path(path)
+
     def on_end(self) -> None:
-        """Mark the session as ended and close the file."""
+        """Mark the session as ended and close the file; write what the projector shows."""
         if self.writer is None:
             return
         self._write_window()
         self._add_summary(self.session_end)
         self.writer.close()
         self.writer = None
+        if self.gradients is not None:
+            self.gradients.close()
+        if self.projector and self.checkpoint is not None:
+            write_embeddings(self.folder, self.checkpoint.parent / "best")
+
+    def _write_histograms(self, writer: "SummaryWriter", step: int) -> None:
+        if self.start is None or self.start.model is None or self.gradients is None:
+            return
+        for kind, tensors in (("weights", self.start.model.named_parameters()), ("gradients", self.gradients.items())):
+            for name, values in visible_values(tensors):
+                writer.add_histogram(f"{kind}/{name.replace('.', '/')}", values, step)
 
     def _add_summary(self, summary: Any) -> None:
         # The public add_hparams would open a second run in a folder of its own for every run.
@@ -126,68 +168,25 @@ class TensorBoard(Observer):
                 self.writer.add_scalar(tag, value, step)
 
 
-def write_histograms(folder: Path, weights: "Mapping[str, torch.Tensor]", step: int) -> None:
-    """Write a histogram of each parameter as the run `<name>/weights`; a step written again replaces the earlier one.
-
-    They live in `folder/weights`: TensorBoard reads only the newest file of a folder that a training run writes to.
-
-    Args:
-        folder: the run's folder.
-        weights: parameter name, with dots as in a state dict, -> values of any shape.
-        step: the updates the parameters have seen.
-
-    Raises:
-        ValueError: a parameter holds NaN or infinity, or nothing.
-    """
-    from torch.utils.tensorboard import SummaryWriter
-
-    plain = {name: value.detach().cpu().float() for name, value in weights.items()}
-    for name, value in plain.items():
-        if not value.numel() or not value.isfinite().all():
-            raise ValueError(f"{name} has no histogram: it is empty or holds NaN or infinity")
-    suffix = f".step{step:09d}"
-    for path in (folder / "weights").glob(f"{EVENT_FILES}{suffix}"):
-        path.unlink()
-    writer = SummaryWriter(str(folder / "weights"), filename_suffix=suffix)
-    for name, value in plain.items():
-        writer.add_histogram(name.replace(".", "/"), value, step)
-    writer.close()
-
-
-def step_scalars(window: Sequence[StepEnd]) -> dict[str, float]:
-    """Return tag -> value over consecutive updates: means over tokens, the mean norm, the last rate."""
-    tokens = max(1, sum(end.n_tgt_tokens for end in window))
-    seconds = sum(end.seconds for end in window)
+def layout(start: RunStart) -> dict[str, dict[str, list[Any]]]:
+    """Return the custom-scalars page: training and validation curves in one panel, then each score of translations."""
+    curves = ("loss", "perplexity", "accuracy")
+    scores = ("bleu", *start.config.get("validation_scores", {}))
     return {
-        "train/loss": sum(end.loss * end.n_tgt_tokens for end in window) / tokens,
-        "train/perplexity": perplexity(sum(end.nll * end.n_tgt_tokens for end in window) / tokens),
-        "train/accuracy": sum(end.accuracy * end.n_tgt_tokens for end in window) / tokens,
-        "train/gradient_norm": sum(end.gradient_norm for end in window) / len(window),
-        "optim/learning_rate": window[-1].learning_rate,
-        "speed/tokens_per_second": tokens / seconds if seconds > 0 else math.nan,
+        "training and validation": {what: ["Multiline", [f"train/{what}", f"valid/{what}"]] for what in curves},
+        "translations": {name: ["Multiline", [f"valid/{name}"]] for name in scores},
     }
 
 
-def epoch_scalars(end: EpochEnd) -> dict[str, float]:
-    """Return tag -> value of an epoch; BLEU only where it was computed, best/... only for the best so far."""
-    scalars = {
-        "valid/loss": end.valid_loss,
-        "valid/perplexity": end.valid_perplexity,
-        "valid/accuracy": end.valid_accuracy,
-        "optim/clipped": end.clipped,
-        "speed/padding_efficiency": end.padding_efficiency,
-    }
-    best = {"best/valid_loss": end.valid_loss}
-    if end.bleu is not None:
-        scalars["valid/bleu"] = end.bleu
-        best["best/bleu"] = end.bleu
-    scalars |= {f"valid/{name}": value for name, value in end.scores.items()}
-    return scalars | best if end.best else scalars
+def write_graph(writer: "SummaryWriter", model: Transformer) -> None:
+    """Write the operations of a forward pass, without dropout, over two source and two target tokens.
 
-
-def perplexity(nll: float) -> float:
-    """Return exp(nll), infinity where that is no float."""
-    return math.exp(nll) if nll < 700 else math.inf
+    Neither the weights nor the random states change.
+    """
+    ids = torch.ones(1, 2, dtype=torch.long, device=next(model.parameters()).device)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing warns of every number that it takes for a constant, and of itself
+        writer.add_graph(model, (ids, ids, torch.zeros_like(ids, dtype=torch.bool)))
 
 
 def sample_table(samples: Sequence[tuple[str, str, str]]) -> str:
@@ -203,28 +202,6 @@ def sample_table(samples: Sequence[tuple[str, str, str]]) -> str:
 def escape(text: str) -> str:
     """Return `text` with markup and line breaks as character references."""
     return "".join(f"&#{ord(c)};" if c in MARKUP else c for c in " ".join(text.splitlines()))
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float]:
-    """Return {"model.d_model": 512, ...}; lists as JSON, None as `none`, booleans as `true` and `false`.
-
-    A choice is shown by its class: {"schedule": {"_target_": "transformer.training.schedule.Cosine"}} is
-    {"schedule": "Cosine"}.
-    """
-    flat: dict[str, str | int | float] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if key == "_target_" and prefix:
-            flat[prefix[:-1]] = str(value).rsplit(".", 1)[-1]
-        elif isinstance(value, Mapping):
-            flat |= flatten(value, f"{name}.")
-        elif value is None or isinstance(value, bool):
-            flat[name] = str(value).lower()
-        elif isinstance(value, int | float | str):
-            flat[name] = value
-        else:
-            flat[name] = json.dumps(value, ensure_ascii=False, default=str)
-    return flat
 
 
 def cut_events(folder: Path, last_step: int) -> set[int]:

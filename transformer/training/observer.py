@@ -1,5 +1,6 @@
 """What the trainer tells, and the interface of those who listen."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from transformer.evaluation.report import Row
+from transformer.model.transformer import Transformer
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class RunStart:
         max_epochs: epochs at which training ends, or None.
         max_steps: updates at which training ends, or None.
         resumed_step: the step training goes on from; 0 for a new run. What was written for later steps is void.
+        model: what is trained, its parameters changed in place by every update; for looking only.
     """
 
     name: str
@@ -30,6 +33,7 @@ class RunStart:
     max_epochs: int | None
     max_steps: int | None
     resumed_step: int = 0
+    model: Transformer | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class EpochEnd:
         train_seconds: wall time of the epoch's training steps.
         seconds: wall time of the epoch, validation included.
         best: whether this epoch is the best so far by the monitored metric.
+        peak_memory_mib: the most memory the main process has held since it began, in MiB: on its GPU if it trains on
+            one, else resident; nan where that cannot be known.
         scores: further corpus scores of the validation split, freely decoded, by name; empty where not decoded.
         samples: (source, hypothesis, reference) of a few validation lines; not written to metrics.jsonl.
         looks: where the model looked while it wrote some of their hypotheses; not written either.
@@ -124,6 +130,7 @@ class EpochEnd:
     train_seconds: float
     seconds: float
     best: bool
+    peak_memory_mib: float = math.nan
     scores: dict[str, float] = field(default_factory=dict)
     samples: list[tuple[str, str, str]] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
@@ -140,6 +147,9 @@ class Observer:
 
     def on_epoch(self, end: EpochEnd) -> None:
         """After every epoch's training and validation."""
+
+    def on_rollback(self, step: int) -> None:
+        """The run has gone back to its checkpoint of `step`: what was told of later steps is void, told anew."""
 
     def before_checkpoint(self, step: int) -> None:
         """Before a checkpoint of `step` is written: a resumed run tells only what follows, so put all else on disk."""

@@ -18,6 +18,7 @@ from transformer.error import UserError
 from transformer.training.checkpoint import MODEL, TRAINING, CheckpointFolder, load_tensors, newest_intact
 from transformer.training.distributed import World
 from transformer.training.loss import Objective
+from transformer.training.memory import peak_mib
 from transformer.training.moving_average import MovingAverage
 from transformer.training.observer import EpochEnd, Look, Observer, RunStart, StepEnd
 from transformer.training.precision import Precision
@@ -245,6 +246,7 @@ class Trainer:
         self.load(newest)
         self.progress.skipped_in_a_row = 0
         self.progress.n_rollbacks, self.progress.rate_cut = n_rollbacks, RATE_CUT**n_rollbacks
+        self._tell("on_rollback", self.progress.step)
         self._tell("on_message", f"step {step}: back to {newest} with {self.progress.rate_cut:g} of the learning rate")
         return False
 
@@ -307,6 +309,7 @@ class Trainer:
             train_seconds=sums.seconds,
             seconds=seconds,
             best=best,
+            peak_memory_mib=peak_mib(self.world.device),
             scores=decoded.scores if decoded else {},
             samples=decoded.samples if decoded else [],
             looks=decoded.looks if decoded else [],
@@ -371,10 +374,8 @@ class Trainer:
     def _tell_start(self, name: str, config: dict[str, Any]) -> None:
         n_parameters = sum(p.numel() for p in self.update.parameters)
         steps_per_epoch = -(-len(self.batches) // self.limits.accumulate)
-        limits = self.limits
-        start = RunStart(
-            name, config, n_parameters, steps_per_epoch, limits.max_epochs, limits.max_steps, self.progress.step
-        )
+        ends, model = (self.limits.max_epochs, self.limits.max_steps), self.objective.model
+        start = RunStart(name, config, n_parameters, steps_per_epoch, *ends, self.progress.step, model)
         self._tell("on_start", start)
 
     def _tell(self, hook: str, *what: Any) -> None:
