@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from transformer.error import UserError
-from transformer.monitoring.tensorboard import TensorBoard, cut_events, sample_table
+from transformer.monitoring.tensorboard import TensorBoard, cut_events, sample_table, wait_for_a_later_second
 
 STEP_TAGS = {
     "train/loss",
@@ -210,3 +211,12 @@ def test_tensorboard_is_imported_only_when_a_run_starts():
     make = "import sys, transformer.monitoring.tensorboard as t; t.TensorBoard('x', 1, 1, True, True)"
     code = f"{make}; assert 'tensorboard' not in sys.modules"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_a_file_begun_in_the_same_second_is_waited_for(tmp_path):
+    now = int(time.time())
+    (tmp_path / f"events.out.tfevents.{now}.host.1.9").write_bytes(b"")
+    wait_for_a_later_second(tmp_path)
+    assert int(time.time()) > now
+    (tmp_path / f"events.out.tfevents.{now + 10_000}.host.1.9").write_bytes(b"")  # of a wrong clock
+    wait_for_a_later_second(tmp_path)

@@ -3,6 +3,7 @@
 import json
 import struct
 import textwrap
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -87,6 +88,7 @@ class TensorBoard(Observer):
 
         self.told = cut_events(self.folder, step)
         self.window = []
+        wait_for_a_later_second(self.folder)
         self.writer = SummaryWriter(str(self.folder), purge_step=step + 1, flush_secs=FLUSH_SECONDS)
         values = model_settings(start.config) | {"n_parameters": start.n_parameters}
         # The experiment summary is left out: it would fix the columns of the hparams page to this run's settings, and a
@@ -166,6 +168,17 @@ class TensorBoard(Observer):
         if self.writer is not None:
             for tag, value in scalars.items():
                 self.writer.add_scalar(tag, value, step)
+
+
+def wait_for_a_later_second(folder: Path) -> None:
+    """Returns once no event file in the folder was begun in the present second, or later but for a wrong clock.
+
+    TensorBoard reads files in the order of their names, which hold the second and then numbers of unequal length.
+    """
+    seconds = [name.split(".")[3] for name in (path.name for path in folder.glob(EVENT_FILES))]
+    latest = max((int(second) for second in seconds if second.isdecimal()), default=0)
+    while latest - 2 <= int(time.time()) <= latest:
+        time.sleep(0.02)
 
 
 def layout(start: RunStart) -> dict[str, dict[str, list[Any]]]:
