@@ -29,6 +29,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "matplotlib": ("monitoring/",),
     "rich": ("monitoring/",),
     "zstandard": ("data/reader.py",),
+    "optuna": ("commands/study.py",),
     "comet": ("evaluation/comet.py",),
     "hydra": ("config.py", "build/", "commands/"),
     "omegaconf": ("config.py", "build/", "commands/"),

@@ -45,7 +45,7 @@ def test_the_scores_are_those_of_the_best_checkpoint_s_epoch(
         record.on_epoch(make_epoch(epoch))
     outcome = outcome_of(tmp_path, checkpoint(tmp_path / "best", 20), {"seed": 1}, ROWS)
     assert outcome.step == 20
-    assert outcome.scores() == {"bleu": 20.0, "loss": make_epoch(2).valid_loss, "test BLEU": 12.5}
+    assert outcome.scores() == {"bleu": 20.0, "loss": make_epoch(2).valid_loss, "accuracy": 41.0, "test BLEU": 12.5}
     write_outcome(tmp_path, outcome)
     assert read_outcome(tmp_path) == outcome
 

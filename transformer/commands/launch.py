@@ -9,9 +9,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -34,7 +36,8 @@ def _keys(config: Any, prefix: str = "") -> list[str]:
 def _suggestion(command: str, key: str) -> str:
     """ "; did you mean ...?" for a misspelt or shortened key, else nothing."""
     try:
-        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        begun = GlobalHydra.instance().is_initialized()  # by a command that composes the config of another
+        with nullcontext() if begun else hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
             known = _keys(OmegaConf.to_container(hydra.compose(command)))
     except (HydraException, OmegaConfBaseException, ValueError):
         return ""
@@ -105,7 +108,7 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
         nonlocal composed
         composed = True
         config = in_own_folder(config, arguments)
-        codes.append(_run_trial(run, config, command) if is_trial(config) else _run(run, config, command)[0])
+        codes.append(_run_trial(run, config, command) if is_trial(config) else attempt(run, config, command)[0])
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(task)()
@@ -127,7 +130,7 @@ def _run_trial(run: Callable[[Any], int | None], config: DictConfig, command: st
     except (UserError, OmegaConfBaseException) as error:
         print(f"{config.name}: {_first_line(error)}", file=sys.stderr)
     try:
-        code, message = _run(run, config, command)
+        code, message = attempt(run, config, command)
     except Exception as error:  # the others are trained, and the table says what became of this one
         traceback.print_exc()
         code, message = 1, f"{type(error).__name__}: {_first_line(error)}"
@@ -139,8 +142,8 @@ def _run_trial(run: Callable[[Any], int | None], config: DictConfig, command: st
     return code
 
 
-def _run(run: Callable[[Any], int | None], config: DictConfig, command: str) -> tuple[int, str]:
-    """The exit code, and the sentence that was told if it is 2."""
+def attempt(run: Callable[[Any], int | None], config: DictConfig, command: str) -> tuple[int, str]:
+    """Runs; what the user can mend becomes a sentence. Returns the exit code, and the sentence if there is one."""
     try:
         # Refuses what +KEY=VALUE has made up (a checkpoint with such a config could not be read again), and
         # interpolations of what is not there.

@@ -64,7 +64,7 @@ def own_names(arguments: Sequence[str]) -> bool:
 
 def is_trial(config: DictConfig) -> bool:
     """Whether this is a training run of a multirun."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN and "name" in config
+    return HydraConfig.get().mode == RunMode.MULTIRUN and "resume" in config
 
 
 def in_own_folder(config: DictConfig, arguments: Sequence[str]) -> DictConfig:

@@ -26,7 +26,7 @@ class Outcome:
         checkpoint: the best one.
         step: its updates.
         monitored: its value of training.monitor, or None.
-        validation: its scores on the validation split: "bleu", "loss", and others by name.
+        validation: its scores on the validation split: "bleu", "loss", "accuracy", and others by name.
         tests: test split -> metric -> value.
     """
 
@@ -66,11 +66,16 @@ def outcome_of(folder: Path, best: Path, config: Mapping[str, Any], rows: Sequen
     for end in read_epochs(folder):
         if end.step == step:
             bleu = {} if end.bleu is None else {"bleu": end.bleu}
-            validation = {**bleu, **end.scores, "loss": end.valid_loss}
+            validation = {**bleu, **end.scores, "loss": end.valid_loss, "accuracy": end.valid_accuracy}
     if not validation and monitored is not None:  # nobody kept a record
-        validation = {"loss" if manifest["monitor"] == "valid_loss" else str(manifest["monitor"]): float(monitored)}
+        validation = {score_name(str(manifest["monitor"])): float(monitored)}
     tests = {row.split: {score.name: score.value for score in row.scores} for row in rows}
     return Outcome(dict(config), str(best), step, monitored, validation, tests)
+
+
+def score_name(monitor: str) -> str:
+    """What training.monitor calls valid_loss is the score "loss", and so on."""
+    return monitor.removeprefix("valid_")
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
