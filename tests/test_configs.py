@@ -285,4 +285,6 @@ def test_the_examples_of_the_help_page_compose(command: str, compose: Compose) -
         if command == "sweep":  # what it does not know is for the training of its trials
             overrides, training = divided(overrides)
             assert_sound(compose("train", *training), SCHEMAS["train"])
+        if "-m" in words:  # the first trial
+            overrides = [word.split(",")[0] if "[" not in word else word for word in overrides]
         assert_sound(compose(command, *overrides), SCHEMAS[command])

@@ -3,14 +3,20 @@
 import csv
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.errors import MissingConfigException
 
 from transformer.commands import train
+from transformer.commands.launch import sentence
 from transformer.commands.multirun import no_common_folder
 from transformer.training.checkpoint import CheckpointFolder
 
@@ -43,7 +49,11 @@ def test_the_table_has_each_setting_its_scores_and_what_failed(swept: tuple[Path
             )
         assert float(row["loss mean"]) == pytest.approx(sum(losses) / 2)
         assert float(row["loss deviation"]) == pytest.approx(abs(losses[0] - losses[1]) / 2**0.5)
-    assert (folder / "results/run/sweep.md").read_text().startswith("| setting | n | bleu | chrf | loss | test BLEU |")
+    assert (
+        (folder / "results/run/sweep.md")
+        .read_text()
+        .startswith("| setting | n | bleu | chrf | loss | accuracy | test BLEU |")
+    )
 
 
 def test_run_again_only_what_is_missing_is_done(swept: tuple[Path, list[str], Any], call: Any, tmp_path: Path) -> None:
@@ -123,3 +133,43 @@ def test_a_trial_that_breaks_ends_none(quick: list[str], call: Any, tmp_path: Pa
     assert "Traceback" in ended.err
     assert "run: 2 trials, 1 finished" in ended.out
     assert "failed: 1 of 2 trials\n  seed-1: ZeroDivisionError: by zero\n" in ended.out
+
+
+def test_trials_in_other_processes_are_the_same(quick: list[str], call: Any, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ["-m", *quick, "training.max_epochs=1", "model.d_model=16,15", "resume=true"]
+    command = [sys.executable, "-m", "transformer.commands.train", *words]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(
+        [*command, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr  # told by another process
+    assert "run: 2 trials, 1 finished, 1 settings" in done.stdout
+    assert "failed: 1 of 2 trials\n  model.d_model-15: model: d_model (15) must be divisible" in done.stdout
+    assert "run/model.d_model-16 was finished before" in call("train", words, tmp_path).out
+
+
+def test_the_example_for_a_cluster_composes(call: Any, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    script = Path(__file__).parents[2] / "scripts" / "slurm_multirun.sh"
+    told = re.sub(r"^#.*|\\\n", "", script.read_text(), flags=re.MULTILINE)
+    words = shlex.split(told)
+    assert words[:3] == ["exec", "transformer-train", "-m"]
+    single = [word for word in words[3:] if "," not in word]
+    shown = call("train", [*single, "--cfg", "hydra", "-p", "hydra.launcher"], tmp_path)
+    assert shown.code == 0, shown.err
+    assert "partition: gpu" in shown.out
+    assert "hydra_submitit_launcher.submitit_launcher.SlurmLauncher" in shown.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_launcher_that_is_not_installed_is_one_sentence() -> None:
+    missing = MissingConfigException(message="", missing_cfg_file="hydra/launcher/joblib", options=["basic"])
+    assert sentence(missing, "train") == (
+        "hydra/launcher=joblib is not installed; say: pip install 'transformer[joblib]'"
+    )

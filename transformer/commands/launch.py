@@ -24,6 +24,8 @@ from transformer.config import SCHEMAS, config_dir, register_schemas
 from transformer.error import UserError
 from transformer.monitoring.outcome import forget_failure
 
+LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # and the extra that has it
+
 
 def _keys(config: Any, prefix: str = "") -> list[str]:
     """Dotted paths of all keys."""
@@ -58,6 +60,8 @@ def sentence(error: BaseException, command: str) -> str:
     text = _first_line(error)
     if isinstance(error, MissingConfigException):
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        if group == "hydra/launcher" and name in LAUNCHERS:
+            return f"hydra/launcher={name} is not installed; say: pip install 'transformer[{LAUNCHERS[name]}]'"
         return f"there is no {group}={name}; choose one of {', '.join(error.options or ['no others'])}"
     if isinstance(error, OverrideParseException):
         reason = _first_line(error.__cause__ or error.__context__)
