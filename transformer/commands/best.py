@@ -23,8 +23,8 @@ def write_best(folder: Path, config: DictConfig, told: str) -> Path:
     with open_dict(config):
         config.name, config.resume, config.overwrite = f"{config.name}-best", False, False
     shipped = OmegaConf.load(config_dir() / "train.yaml")
-    kept = [entry for entry in shipped.defaults if "_" in str(entry) and isinstance(entry, str)]
-    kept += [entry for entry in shipped.defaults if not isinstance(entry, str) and "override hydra" in str(entry)]
+    # Of the defaults the schema and the file itself, which are no groups, and what they make of Hydra.
+    kept = [entry for entry in shipped.defaults if isinstance(entry, str) or "override hydra" in str(entry)]
     command = f"transformer-train --config-dir {folder} --config-name best"
     text = "".join(
         [

@@ -147,7 +147,7 @@ class Study:
         self.optuna, self.folder, self.space, self.plan, self.step_of = optuna, folder, space, plan, step_of
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         folder.mkdir(parents=True, exist_ok=True)
-        with self._alone():
+        with self.alone():
             backend = JournalFileBackend(str(folder / JOURNAL), lock_obj=FileLock(folder / f".{JOURNAL}.lock"))
             self.study = optuna.create_study(
                 storage=optuna.storages.JournalStorage(backend),
@@ -161,7 +161,7 @@ class Study:
             self._same(setup)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """Only one process is here at a time."""
         lock = FileLock(self.folder / ".study.lock")
         lock.acquire()
@@ -185,7 +185,7 @@ class Study:
 
     def take(self) -> Taken | None:
         """A trial to work on: one that a dead process left behind, else a new one; None when there are enough."""
-        with self._alone():
+        with self.alone():
             for frozen in self.study.get_trials(deepcopy=False, states=(self.optuna.trial.TrialState.RUNNING,)):
                 if claim := self._claim(frozen.number):
                     self._seed(frozen.number)

@@ -115,6 +115,12 @@ def run(training: Sequence[str], config: SweepConfig) -> int:
         if code := _work_on(study, taken, words, config):
             print("the sweep stops here; the same command goes on")
             return code
+    with study.alone():  # several may end at the same time
+        return _conclude(study, words, config, base, lower)
+
+
+def _conclude(study: Study, words: Sequence[str], config: SweepConfig, base: DictConfig, lower: bool) -> int:
+    """Prints and writes the table and the best config; returns the exit code."""
     trials = _trials(study, results_of(base))
     if left := sum(trial.state == UNFINISHED for trial in trials):
         print(f"\n{left} trials are under way in other processes; the last to end writes the table of all")
@@ -146,11 +152,12 @@ def _work_on(study: Study, taken: Taken, words: Sequence[str], sweep: SweepConfi
     """Trains one trial to whatever end; returns 0, or the exit code of an interruption."""
     chosen = [word(key, value) for key, value in taken.values.items()]
     print(f"\n{taken.name} {'goes on' if taken.resumed else 'begins'}: {' '.join(chosen)}")
+    config: DictConfig | None = None
     try:
         config = composed([*words, *chosen, f"name={sweep.name}/{taken.name}"])
         code, message = _trained(study, taken, config, sweep)
     except Pruned as end:
-        write_failure(results_of(config), Failure(PRUNED, str(end)))
+        write_failure(study.folder / taken.name, Failure(PRUNED, str(end)))
         study.prune(taken)
         print(f"{taken.name} pruned: {end}")
         return 0
@@ -163,7 +170,8 @@ def _work_on(study: Study, taken: Taken, words: Sequence[str], sweep: SweepConfi
         study.leave(taken)
         return code
     if code:
-        keep_failure(config, message)
+        if config is not None:
+            keep_failure(config, message)
         study.fail(taken, message)
         print(f"{taken.name} failed: {message}")
     return 0

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -25,7 +26,9 @@ NOT_ASKED = ("resume", "overwrite", "saved_dir", "results_dir", "cache_dir")  # 
 
 def _parsed(arguments: Sequence[str]) -> list[Override]:
     words = [word for word in arguments if "=" in word and not word.startswith("-")]
-    return OverridesParser.create().parse_overrides(words)
+    begun = GlobalHydra.instance()
+    loader = begun.config_loader() if begun.is_initialized() else None  # knows what model=glob(*) stands for
+    return OverridesParser.create(config_loader=loader).parse_overrides(words)
 
 
 def swept_keys(arguments: Sequence[str]) -> list[str]:
