@@ -31,6 +31,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rich": ("monitoring/",),
     "wandb": ("monitoring/wandb.py",),
     "zstandard": ("data/reader.py",),
+    "optuna": ("commands/study.py",),
     "comet": ("evaluation/comet.py",),
     "hydra": ("config.py", "build/", "commands/"),
     "omegaconf": ("config.py", "build/", "commands/"),

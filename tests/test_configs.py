@@ -18,6 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from transformer import build
+from transformer.commands.sweep import divided
 from transformer.config import SCHEMAS, ModelConfig, config_dir, register_schemas
 from transformer.data.batching import Batching
 from transformer.data.corpus import Corpus
@@ -32,6 +33,7 @@ from transformer.model.position.base import Position
 from transformer.model.score import Score
 from transformer.training.observer import Observer
 from transformer.training.schedule import Schedule
+from transformer.training.space import Dimension
 
 ROOT = config_dir()
 Compose = Callable[..., DictConfig]
@@ -62,6 +64,7 @@ LEAVES = {
     "metrics.*": Group(Metric),
     "significance": Group(Significance),
     "monitor.*": Group(Observer),
+    "sweep.*": Group(Dimension),
 }
 
 
@@ -129,6 +132,7 @@ def test_only_what_starts_from_a_checkpoint_misses_it(compose: Compose) -> None:
         "compare": {"systems", "output_dir"},
         "score": {"checkpoint", "src", "tgt"},
         "plot": {"runs", "output"},
+        "sweep": set(),
     }
 
 
@@ -204,7 +208,8 @@ def test_every_other_leaf_builds(compose: Compose, tmp_path: Path, monkeypatch: 
             continue
         if (name, option) in (("data", "files"), ("metrics", "comet"), ("monitor", "mlflow"), ("monitor", "wandb")):
             continue  # these need files or a package of their own
-        config = compose("compare" if name == "significance" else "train", f"{name}={option}")
+        command = {"significance": "compare", "sweep": "sweep"}.get(name, "train")
+        config = compose(command, f"{name}={option}")
         for place, group, leaf in leaves(config):
             if place.split(".")[0] == name:
                 made: Any = build.instantiate(leaf, place, group.family, group.partial)
@@ -275,6 +280,11 @@ def test_the_examples_of_the_help_page_compose(command: str, compose: Compose) -
     found = examples(command)
     assert len(found) >= 3
     for words in found:
-        overrides = [word for word in words if "=" in word]
+        overrides = [word for word in words if "=" in word or word.startswith("~")]
         assert overrides
+        if command == "sweep":  # what it does not know is for the training of its trials
+            overrides, training = divided(overrides)
+            assert_sound(compose("train", *training), SCHEMAS["train"])
+        if "-m" in words:  # the first trial
+            overrides = [word.split(",")[0] if "[" not in word else word for word in overrides]
         assert_sound(compose(command, *overrides), SCHEMAS[command])

@@ -214,6 +214,20 @@ class PlotConfig:
     x: str  # epoch, step, hours, million target tokens
 
 
+@dataclass
+class SweepConfig:
+    """`sweep`; whatever else is on its command line is for the training of each trial."""
+
+    name: str
+    n_trials: int  # in all
+    objective: str  # bleu, chrf, valid_loss, valid_accuracy, or another of validation_scores
+    prune: bool
+    n_warmup_epochs: int  # epochs
+    n_random: int  # trials
+    sampler_seed: int
+    sweep: dict[str, Leaf]
+
+
 # The least that each number may be; where null is allowed, it stays allowed.
 LEAST = {
     "seed": 0,
@@ -269,6 +283,7 @@ SCHEMAS: dict[str, type] = {
     "compare": CompareConfig,
     "score": ScoreConfig,
     "plot": PlotConfig,
+    "sweep": SweepConfig,
 }
 
 

@@ -36,6 +36,7 @@ def test_only_the_groups_of_a_command_are_offered(pages: dict[str, str]) -> None
     assert offered["translate"] == ["decoding"]
     assert offered["evaluate"] == ["decoding", "metrics"]
     assert offered["compare"] == ["decoding", "metrics", "significance"]
+    assert offered["sweep"] == ["sweep"]
     assert offered["average"] == offered["score"] == offered["plot"] == []
     assert {"data", "tokenizer", "model", "model/position", "optimizer", "schedule", "experiment"} < set(
         offered["train"]
@@ -94,5 +95,11 @@ def test_a_mistake_beside_help_is_still_told(call: Any, tmp_path: Path) -> None:
 def test_the_whole_config_can_be_printed(command: str, call: Any, tmp_path: Path) -> None:
     ended = call(command, ["--cfg", "job"], tmp_path)
     assert ended.code == 0
-    first = {"train": "name: bundled", "average": "run: null", "compare": "systems: ???", "plot": "runs: ???"}
+    first = {
+        "train": "name: bundled",
+        "average": "run: null",
+        "compare": "systems: ???",
+        "plot": "runs: ???",
+        "sweep": "name: sweep",
+    }
     assert ended.out.startswith(f"{first.get(command, 'checkpoint: ???')}\n")

@@ -6,13 +6,18 @@ from typing import Any
 
 import pytest
 
-from transformer.commands.trial import LONGEST, swept_keys, trial_name
+from transformer.commands.trial import LONGEST, swept_keys, swept_values, trial_name
 
 
 def test_only_keys_with_several_values_are_swept() -> None:
     words = ["-m", "model.d_model=128,256", "seed=range(1,4)", "optimizer.lr=1e-3", "betas=[0.9,0.98]", "data=files"]
     assert swept_keys(words) == ["model.d_model", "seed"]
     assert swept_keys(["training.max_epochs=2"]) == []
+
+
+def test_trials_come_in_the_order_of_the_launcher() -> None:
+    words = ["-m", "model=tiny,mini", "name=x", "seed=range(1,3)"]
+    assert swept_values(words) == [{"model": m, "seed": s} for m in ("tiny", "mini") for s in ("1", "2")]
 
 
 def test_a_name_needs_no_quotes_and_tells_trials_apart() -> None:
@@ -44,7 +49,8 @@ def test_each_trial_has_its_own_folders_and_a_failed_one_ends_none(tmp_path: Pat
     assert (tmp_path / "results" / "run" / "seed-1+model.d_model-16" / "metrics.jsonl").is_file()
     before = (tmp_path / "results" / "run" / "seed-1+model.d_model-16" / "metrics.jsonl").read_bytes()
     again = call("train", [*sweep, "resume=true"], tmp_path)
-    assert again.out.count("resumed from saved/run/seed-") == 2
+    assert again.out.count("was finished before: not trained again\n") == 2
+    assert "resumed" not in again.out
     assert (tmp_path / "results" / "run" / "seed-1+model.d_model-16" / "metrics.jsonl").read_bytes() == before
     assert not (tmp_path / "multirun").exists()
 

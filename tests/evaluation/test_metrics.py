@@ -138,3 +138,10 @@ def test_unknown_settings_are_refused():
         Bleu(lowercase=False, tokenize="13b")
     with pytest.raises(UserError, match="not -1"):
         ChrF(word_order=-1, lowercase=False)
+
+
+def test_an_interval_where_some_resamples_score_nothing() -> None:
+    score = ChrF(word_order=0, lowercase=False).score(["ab", "", ""], ["ab", "cd", "ef"], n_bootstrap=50)
+    assert score.low is not None
+    assert score.high is not None
+    assert score.signature.startswith("nrefs:1|bs:50|seed:12345|case:mixed")

@@ -7,18 +7,24 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from transformer.commands import help as help_page
-from transformer.commands.trial import in_own_folder
+from transformer.commands.trial import finished_before, in_own_folder, is_trial, keep_failure, results_of
 from transformer.config import SCHEMAS, config_dir, register_schemas
 from transformer.error import UserError
+from transformer.monitoring.outcome import forget_failure
+
+LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # and the extra that has it
 
 
 def _keys(config: Any, prefix: str = "") -> list[str]:
@@ -32,7 +38,8 @@ def _keys(config: Any, prefix: str = "") -> list[str]:
 def _suggestion(command: str, key: str) -> str:
     """ "; did you mean ...?" for a misspelt or shortened key, else nothing."""
     try:
-        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        begun = GlobalHydra.instance().is_initialized()  # by a command that composes the config of another
+        with nullcontext() if begun else hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
             known = _keys(OmegaConf.to_container(hydra.compose(command)))
     except (HydraException, OmegaConfBaseException, ValueError):
         return ""
@@ -53,6 +60,8 @@ def sentence(error: BaseException, command: str) -> str:
     text = _first_line(error)
     if isinstance(error, MissingConfigException):
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        if group == "hydra/launcher" and name in LAUNCHERS:
+            return f"hydra/launcher={name} is not installed; say: pip install 'transformer[{LAUNCHERS[name]}]'"
         return f"there is no {group}={name}; choose one of {', '.join(error.options or ['no others'])}"
     if isinstance(error, OverrideParseException):
         reason = _first_line(error.__cause__ or error.__context__)
@@ -96,12 +105,14 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
     for library in ("matplotlib", "sacrebleu"):
         logging.getLogger(library).setLevel(logging.WARNING)
     codes: list[int] = []
+    arguments = sys.argv[1:]  # a launcher may run trials in processes that have others
     composed = False
 
     def task(config: DictConfig) -> None:
         nonlocal composed
         composed = True
-        codes.append(_run(run, in_own_folder(config), command))
+        config = in_own_folder(config, arguments)
+        codes.append(_run_trial(run, config, command) if is_trial(config) else attempt(run, config, command)[0])
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(task)()
@@ -113,22 +124,45 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
     sys.exit(max(codes, default=0))
 
 
-def _run(run: Callable[[Any], int | None], config: DictConfig, command: str) -> int:
+def _run_trial(run: Callable[[Any], int | None], config: DictConfig, command: str) -> int:
+    """One run of a multirun: nothing if it was finished before; its failure is kept, its interruption ends them all."""
+    try:
+        if finished_before(config):
+            print(f"{config.name} was finished before: not trained again")
+            forget_failure(results_of(config))
+            return 0
+    except (UserError, OmegaConfBaseException) as error:
+        print(f"{config.name}: {_first_line(error)}", file=sys.stderr)
+    try:
+        code, message = attempt(run, config, command)
+    except Exception as error:  # the others are trained, and the table says what became of this one
+        traceback.print_exc()
+        code, message = 1, f"{type(error).__name__}: {_first_line(error)}"
+    if message:
+        keep_failure(config, message)
+    if code > 128:
+        print("the multirun ends here; the same command with resume=true goes on")
+        sys.exit(code)
+    return code
+
+
+def attempt(run: Callable[[Any], int | None], config: DictConfig, command: str) -> tuple[int, str]:
+    """Runs; what the user can mend becomes a sentence. Returns the exit code, and the sentence if there is one."""
     try:
         # Refuses what +KEY=VALUE has made up (a checkpoint with such a config could not be read again), and
         # interpolations of what is not there.
         OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), OmegaConf.to_container(config, resolve=True))
-        return run(config) or 0
+        return run(config) or 0, ""
     except UserError as error:
         message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     except OmegaConfBaseException as error:
         message = sentence(error, command)
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 128 + signal.SIGPIPE, ""
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        return 128 + signal.SIGINT, ""
     print(f"transformer-{command}: {message}", file=sys.stderr)
-    return 2
+    return 2, message

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from transformer.config import EvaluateConfig, TrainConfig
+from transformer.config import EvaluateConfig, SweepConfig, TrainConfig
 from transformer.error import UserError
 
 # Everything else decides the bits of the weights.
@@ -32,13 +32,14 @@ MAY_CHANGE = (
 )
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value of nested dicts."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {
         path: leaf
         for key, item in value.items()
-        for path, leaf in _flat(item, f"{prefix}.{key}" if prefix else key).items()
+        for path, leaf in flat(item, f"{prefix}.{key}" if prefix else key).items()
     }
 
 
@@ -47,7 +48,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
 
     A setting that is newer than the checkpoint, which has MISSING for it, must be off.
     """
-    old, new = _flat(before), _flat(after)
+    old, new = flat(before), flat(after)
     off = [k for k, value in old.items() if value == MISSING and new.get(k) in (None, False)]
     keys = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k) and k not in off]
     return {
@@ -55,7 +56,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
     }
 
 
-def plain(config: TrainConfig | EvaluateConfig) -> dict[str, Any]:
+def plain(config: TrainConfig | EvaluateConfig | SweepConfig) -> dict[str, Any]:
     """A composed config as dicts and lists, interpolations resolved."""
     return cast(dict[str, Any], OmegaConf.to_container(cast(DictConfig, config), resolve=True))
 

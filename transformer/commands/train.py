@@ -16,6 +16,7 @@ from transformer.config import TrainConfig, check
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
 from transformer.evaluation.report import Row, text_table
+from transformer.monitoring.outcome import forget, outcome_of, write_outcome
 from transformer.training.checkpoint import TOKENIZER, is_checkpoint, newest_intact, read_manifest
 from transformer.training.distributed import World
 from transformer.training.environment import differences
@@ -99,7 +100,7 @@ def _try_final(config: TrainConfig, source: build.Data) -> None:
         collections.deque(source.corpus.pairs(name), maxlen=0)  # reads every line
 
 
-def _evaluate_best(config: TrainConfig, source: build.Data, world: World, observers: Sequence[Observer]) -> None:
+def _evaluate_best(config: TrainConfig, source: build.Data, world: World, observers: Sequence[Observer]) -> list[Row]:
     best = Path(config.saved_dir) / config.name / "best"
     loaded = build.load(best, config.runtime, world.device)
     how = build.search(config.decoding)
@@ -126,10 +127,16 @@ def _evaluate_best(config: TrainConfig, source: build.Data, world: World, observ
     if rows:
         print(f"\n{text_table(rows)}")
     print(f"\nnow: echo '...' | transformer-translate checkpoint={best}")
+    return rows
 
 
-def run(config: TrainConfig) -> int:
-    """Trains; evaluates the best checkpoint."""
+def run(config: TrainConfig, others: Sequence[Observer] = ()) -> int:
+    """Trains; evaluates the best checkpoint; returns the exit code.
+
+    Args:
+        config: of the run.
+        others: are told of the run beside the observers that the config names.
+    """
     check(config)
     world = build.runtime(config.runtime)
     folder = Path(config.saved_dir) / config.name
@@ -137,12 +144,13 @@ def run(config: TrainConfig) -> int:
         if world.is_main:
             _refuse(config, folder)
         world.any(False)  # the others wait
-        code = _train(config, world, folder)
+        code = _train(config, world, folder, others)
     world.close()
     return code
 
 
-def _train(config: TrainConfig, world: World, folder: Path) -> int:
+def _train(config: TrainConfig, world: World, folder: Path, others: Sequence[Observer]) -> int:
+    asked, results = plain(config), Path(config.results_dir) / config.name
     newest, config = _resumed(config, folder) if config.resume else (None, config)
     source = _data(config, world, newest)
     if world.is_main:
@@ -160,6 +168,8 @@ def _train(config: TrainConfig, world: World, folder: Path) -> int:
         if config.overwrite:  # not before: nothing but the training itself can fail from here on
             _clear(config, folder)
         _tell(config, source, trainer, newest)
+        forget(results)
+        trainer.observers = [*trainer.observers, *others]
     try:
         trainer.fit(config.name, plain(config))
     except Interrupted as stop:
@@ -167,7 +177,8 @@ def _train(config: TrainConfig, world: World, folder: Path) -> int:
             print(stop)
         return stop.exit_code
     if world.is_main:
-        _evaluate_best(config, source, world, trainer.observers)
+        rows = _evaluate_best(config, source, world, trainer.observers)
+        write_outcome(results, outcome_of(results, folder / "best", asked, rows))
     return 0
 
 

@@ -5,9 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sacrebleu.metrics import chrf
 from sacrebleu.metrics.base import Metric as SacrebleuMetric
 from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
 from transformer.error import UserError
@@ -105,6 +105,13 @@ class Bleu(Metric):
     def scorer(self, for_sentences: bool) -> SacrebleuMetric:
         """Return sacrebleu's BLEU; single sentences use the effective n-gram order, as `sacrebleu -sl` does."""
         return copy.copy(self._sentence if for_sentences else self._corpus)
+
+
+class CHRF(chrf.CHRF):  # sacrebleu reads the metric's name out of the class
+    """sacrebleu's, all of its numbers plain floats: where some resamples score 0 it mixes two kinds, and fails."""
+
+    def _compute_f_score(self, statistics: list[int]) -> float:
+        return float(super()._compute_f_score(statistics))
 
 
 class ChrF(Metric):
