@@ -3,6 +3,7 @@
 import json
 import struct
 import textwrap
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -79,6 +80,10 @@ class TensorBoard(Observer):
         """Cut the files back to `step` and go on in a new one."""
         if self.writer is not None and self.start is not None:
             self.writer.close()
+            # TensorBoard reads the files in the order of their names: the second they were opened in, then a number of
+            # which the tenth comes before the second.
+            while any(self.folder.glob(f"{EVENT_FILES[:-1]}{int(time.time())}.*")):
+                time.sleep(0.02)
             self._open(self.start, step)
 
     def _open(self, start: RunStart, step: int) -> None:
