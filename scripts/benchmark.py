@@ -1,5 +1,4 @@
-"""Benchmarks beside peers: python scripts/benchmark.py train, and
-python scripts/benchmark.py decode --checkpoint FOLDER --src FILE [--ref FILE].
+"""Benchmarks: train and decode, beside peers, and prepare, of a large corpus; see `benchmark.py COMMAND --help`.
 
 Peers run when they are installed: pip install ctranslate2 transformers.
 """
@@ -10,6 +9,7 @@ import os
 import benchmarks.contestant
 import benchmarks.decode
 import benchmarks.learner
+import benchmarks.prepare
 import benchmarks.train
 
 
@@ -37,6 +37,12 @@ def main() -> None:
     train.add_argument("--max-tokens", type=int, default=4096, help="of a batch, either side")
     train.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     train.add_argument("--output", default="results/benchmark", help="folder")
+    prepare = commands.add_parser("prepare", help="pairs a second and memory while a large corpus is prepared")
+    prepare.add_argument("--pairs", type=int, nargs="+", default=[100_000, 1_000_000])
+    prepare.add_argument("--folder", help="where the corpus is written and deleted again")
+    prepare.add_argument("--output", default="results/benchmark", help="folder")
+    prepared = commands.add_parser("prepared", help="prepares once, started by the others")
+    prepared.add_argument("folder")
     learner = commands.add_parser("learner", help="one learner, started by the others")
     for name in ("name", "folder", "size"):
         learner.add_argument(name)
@@ -50,6 +56,10 @@ def main() -> None:
         benchmarks.decode.main(arguments)
     elif arguments.command == "train":
         benchmarks.train.main(arguments)
+    elif arguments.command == "prepare":
+        benchmarks.prepare.main(arguments)
+    elif arguments.command == "prepared":
+        benchmarks.prepare.child(arguments.folder)
     elif arguments.command == "learner":
         benchmarks.learner.main(arguments.name, arguments.folder, arguments.size, arguments.threads)
     else:

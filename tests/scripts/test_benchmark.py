@@ -80,3 +80,44 @@ def test_the_model_in_their_form_gives_our_logits(monkeypatch: pytest.MonkeyPatc
     with torch.inference_mode():
         ours = loaded.model(src, tgt_in, src == 0)
         torch.testing.assert_close(theirs(input_ids=src, decoder_input_ids=tgt_in).logits, ours, atol=1e-4, rtol=1e-4)
+
+
+def run(*arguments: str) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_training_is_measured_beside_plain_loops(tmp_path: Path) -> None:
+    cut = [
+        "data=bundled",
+        f"data.root={ROOT / 'data' / 'bundled'}",
+        f"cache_dir={tmp_path}",
+        "tokenizer.vocab_size=600",
+    ]
+    sizes = ["--sizes", "mini", "--steps", "1", "--rounds", "2", "--batches", "2", "--max-tokens", "200"]
+    run("train", *cut, *sizes, "--threads", "1", "--output", str(tmp_path))
+    data = json.loads((tmp_path / "train.json").read_text())["mini"]
+    names = [learner["name"] for learner in data["learners"]]
+    assert names[:3] == ["this project", "torch.nn.Transformer", "teaching layout"]
+    assert all(len(learner["seconds"]) == 2 and min(learner["seconds"]) > 0 for learner in data["learners"])
+    rows = [line for line in (tmp_path / "train.md").read_text().splitlines() if line.startswith("| t")]
+    assert len(rows) == 3
+
+
+def test_preparing_is_measured(tmp_path: Path) -> None:
+    run("prepare", "--pairs", "3000", "--folder", str(tmp_path), "--output", str(tmp_path))
+    [data] = json.loads((tmp_path / "prepare.json").read_text())
+    assert data["first"]["pairs"] == data["later"]["pairs"] == 3000
+    assert data["later"]["prepared"] < data["first"]["prepared"]
+
+
+def test_training_flops_are_those_counted_by_hand() -> None:
+    spec = importlib.util.spec_from_file_location("machine", ROOT / "scripts" / "benchmarks" / "machine.py")
+    assert spec is not None
+    machine = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(machine)  # type: ignore[union-attr]
+    shape = {"d_model": 4, "d_ff": 6, "n_encoder_layers": 1, "n_decoder_layers": 1, "vocab_size": 10}
+    encoder = 3 * (4 * 16 + 2 * 24) + 2 * 9 * 4  # projections and feed-forward; scores and their use, 3 x 3
+    decoder = 2 * (6 * 16 + 2 * 24) + 3 * 2 * 16 + 2 * 4 * 4 + 2 * 6 * 4  # and of memory; 2 x 2; 2 x 3
+    assert machine.training_flops(shape, 5, 3, 2) == 6 * 5 * (encoder + decoder + 2 * 4 * 10)
