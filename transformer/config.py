@@ -70,6 +70,7 @@ class RuntimeConfig:
     bulk_dropout: bool
     keep_memory: bool
     workers: int | None  # threads that share a batch
+    recompute: bool
 
 
 @dataclass

@@ -37,6 +37,7 @@ def runtime(threads: int) -> RuntimeConfig:
         bulk_dropout=True,
         keep_memory=True,
         workers=None,
+        recompute=False,
     )
 
 

@@ -52,6 +52,7 @@ def model(config: ModelConfig, tokenizers: TokenizerPair, run: RuntimeConfig) ->
             config.max_len,
         )
     built.use_fast_paths(run.fused_attention, run.bulk_dropout)
+    built.recompute = run.recompute
     return built
 
 

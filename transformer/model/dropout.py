@@ -22,6 +22,11 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
         _own.generator = None
 
 
+def generator_in_use() -> torch.Generator:
+    """What bulk dropout in this thread draws from."""
+    return getattr(_own, "generator", None) or torch.default_generator
+
+
 def keep_mask(n: int, p: float) -> Tensor:
     """Independent decisions to keep, each with probability 1 - p rounded to 1/65536.
 
@@ -36,9 +41,8 @@ def keep_mask(n: int, p: float) -> Tensor:
     Returns:
         bool (n,), True = keep.
     """
-    generator = getattr(_own, "generator", None)
     draws = torch.empty((n + 3) // 4, dtype=torch.int64)
-    draws = draws.random_(-(1 << 63), None, generator=generator)  # the full 64-bit range
+    draws = draws.random_(-(1 << 63), None, generator=generator_in_use())  # the full 64-bit range
     return draws.view(torch.int16)[:n] >= round(p * _LEVELS) - (_LEVELS >> 1)
 
 

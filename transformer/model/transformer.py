@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from transformer.model.embedding import Embedding, token_table
 from transformer.model.layers import DecoderLayer, EncoderLayer, LayerShape
 from transformer.model.masks import from_padding
 from transformer.model.position.base import Position
+from transformer.model.recompute import recomputed
 
 TYINGS = ("none", "two", "three")
 
@@ -63,6 +65,10 @@ class Transformer(nn.Module):
         n_decoder_layers: at least 1.
         position: makes the positions, called with d_model, n_heads and max_len.
         max_len: most tokens of a sequence, BOS or EOS counted.
+
+    Attributes:
+        recompute: keep only the inputs of the layers for the backward pass, and compute the rest again: less memory,
+            more time, the same bits.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.vocabulary, self.shape, self.max_len = vocabulary, shape, max_len
+        self.recompute = False
         d_model = shape.d_model
         src_position = position(d_model=d_model, n_heads=shape.n_heads, max_len=max_len)
         tgt_position = position(d_model=d_model, n_heads=shape.n_heads, max_len=max_len)
@@ -117,6 +124,10 @@ class Transformer(nn.Module):
             elif isinstance(module, Dropout):
                 module.bulk = bulk_dropout
 
+    def _through(self, layer: nn.Module, *inputs: Tensor | None) -> Tensor:
+        again = self.recompute and self.training and torch.is_grad_enabled()
+        return recomputed(layer, *inputs) if again else layer(*inputs)
+
     def encode(self, src: Tensor, src_key_padding_mask: Tensor) -> Tensor:
         """Encodes.
 
@@ -130,7 +141,7 @@ class Transformer(nn.Module):
         visible = from_padding(src_key_padding_mask)
         x = self.src_embedding(src)
         for layer in self.encoder_layers:
-            x = layer(x, visible)
+            x = self._through(layer, x, visible)
         return self.encoder_norm(x)
 
     def decode(
@@ -156,7 +167,7 @@ class Transformer(nn.Module):
         visible = None if tgt_key_padding_mask is None else from_padding(tgt_key_padding_mask)
         x = self.tgt_embedding(tgt_in)
         for layer in self.decoder_layers:
-            x = layer(x, memory, visible, memory_visible)
+            x = self._through(layer, x, memory, visible, memory_visible)
         return self.decoder_norm(x)
 
     def forward(self, src: Tensor, tgt_in: Tensor, src_key_padding_mask: Tensor) -> Tensor:
