@@ -1,0 +1,116 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transformer.data.batching import Bucket
+from transformer.data.corpus import Corpus, FilesCorpus
+from transformer.data.mixture import Mixed, MixtureCorpus, apportioned
+from transformer.error import UserError
+
+
+def make(folder: Path, name: str, n_pairs: int, languages: tuple[str, str] = ("en", "de")) -> Corpus:
+    """A corpus of n_pairs pairs "NAME 0", "NAME 1" and so on, with one validation and one test pair."""
+    folder.mkdir(exist_ok=True)
+    for split, n in (("train", n_pairs), ("validation", 1), ("test", 1)):
+        text = "".join(f"{name} {split} {i}\t{name} {split} {i}\n" for i in range(n))
+        (folder / f"{name}.{split}.tsv").write_text(text)
+    train, validation, test = ({"tsv": str(folder / f"{name}.{s}.tsv")} for s in ("train", "validation", "test"))
+    return FilesCorpus(*languages, train, validation, {"test": test})
+
+
+def test_splits_are_those_of_the_corpora(tmp_path: Path) -> None:
+    mixture = MixtureCorpus({n: make(tmp_path, n, 2) for n in ("a", "b")}, 1.0, {}, None)
+    mixture.prepare()
+    assert mixture.splits() == ["train", "validation", "a_test", "b_test"]
+    assert (mixture.src_language, mixture.tgt_language) == ("en", "de")
+    texts = {split: [pair.src for pair in mixture.pairs(split)] for split in ("train", "validation", "test", "b_test")}
+    assert texts == {
+        "train": ["a train 0", "a train 1", "b train 0", "b train 1"],
+        "validation": ["a validation 0", "b validation 0"],
+        "test": ["a test 0"],
+        "b_test": ["b test 0"],
+    }
+    chosen = MixtureCorpus(mixture.corpora, 1.0, {}, "b")
+    assert [pair.src for pair in chosen.pairs("validation")] == ["b validation 0"]
+
+
+@pytest.mark.parametrize(
+    ("temperature", "weights", "expected"),
+    [(1.0, {}, (90, 10)), (2.0, {}, (75, 25)), (1e9, {}, (50, 50)), (1.0, {"small": 3.0, "large": 1.0}, (25, 75))],
+)
+def test_every_epoch_has_the_shares(tmp_path: Path, temperature: float, weights: dict, expected: tuple) -> None:
+    corpora = {"large": make(tmp_path, "large", 90), "small": make(tmp_path, "small", 10)}
+    mixed = MixtureCorpus(corpora, temperature, weights, None).mixed(Bucket(50), np.arange(1, 101))
+    lengths = np.full(100, 4)
+    for epoch in (1, 2):
+        drawn = np.concatenate(mixed.plan(lengths, lengths, 3, epoch))
+        assert ((drawn < 90).sum(), (drawn >= 90).sum()) == expected
+        times = Counter(drawn.tolist())
+        for members, n in ((range(90), expected[0]), (range(90, 100), expected[1])):
+            counts = [times[i] for i in members]
+            assert max(counts) - min(counts) <= 1
+            assert sum(counts) == n
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(0, 5), st.integers(0, 3), st.data())
+def test_plans_are_batches_of_what_was_drawn_and_repeat(sizes: list[int], seed: int, epoch: int, data: object) -> None:
+    corpus_of = np.repeat(np.arange(len(sizes)), sizes)
+    rng = np.random.default_rng(seed)
+    weights = rng.uniform(0.1, 5.0, len(sizes))
+    src, tgt = rng.integers(1, 9, len(corpus_of)), rng.integers(1, 9, len(corpus_of))
+    mixed = Mixed(Bucket(40), corpus_of, weights)
+    batches = mixed.plan(src, tgt, seed, epoch)
+    again = Mixed(Bucket(40), corpus_of, weights).plan(src, tgt, seed, epoch)
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+    drawn = np.concatenate(batches)
+    assert len(drawn) == len(corpus_of)
+    assert np.bincount(corpus_of[drawn], minlength=len(sizes)).tolist() == mixed.counts.tolist()
+    for batch in batches:
+        assert len(batch) * (max(src[batch].max(), tgt[batch].max()) + 1) <= 40
+
+
+@given(st.integers(0, 1000), st.lists(st.floats(0.01, 100.0), min_size=1, max_size=6))
+def test_apportioned_adds_up_and_is_never_off_by_one(n: int, weights: list[float]) -> None:
+    counts = apportioned(n, np.asarray(weights))
+    assert counts.sum() == n
+    assert np.abs(counts - n * np.asarray(weights) / sum(weights)).max() < 1 + 1e-6
+
+
+def test_pairs_that_were_left_out_shift_nothing(tmp_path: Path) -> None:
+    corpora = {"a": make(tmp_path, "a", 4), "b": make(tmp_path, "b", 3)}
+    mixture = MixtureCorpus(corpora, 1.0, {"a": 1.0, "b": 1.0}, None)
+    mixed = mixture.mixed(Bucket(40), np.asarray([1, 4, 5]))  # two of a and the first of b can be used
+    drawn = np.concatenate(mixed.plan(np.ones(3, int), np.ones(3, int), 1, 1))
+    assert sorted(np.bincount(drawn, minlength=3).tolist()[:2]) in ([0, 1], [1, 1])
+    with pytest.raises(UserError, match=r"data\.corpora\.b"):
+        mixture.mixed(Bucket(40), np.asarray([1, 2, 3, 4]))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "weights", "validation", "told"),
+    [
+        (0.0, {}, None, "data.temperature is 0.0"),
+        (1.0, {"a": 1.0}, None, "data.weights names a, but data.corpora a, b"),
+        (1.0, {"a": 1.0, "b": 0.0}, None, "data.weights.b is 0.0"),
+        (1.0, {}, "c", "data.validation is c, but data.corpora has a, b"),
+    ],
+)
+def test_mistakes_are_named(
+    tmp_path: Path, temperature: float, weights: dict, validation: str | None, told: str
+) -> None:
+    corpora = {n: make(tmp_path, n, 1) for n in ("a", "b")}
+    with pytest.raises(UserError, match=told.replace(".", r"\.")):
+        MixtureCorpus(corpora, temperature, weights, validation)
+
+
+def test_no_corpus_and_other_languages_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\+data@data\.corpora\.NAME"):
+        MixtureCorpus({}, 1.0, {}, None)
+    corpora = {"a": make(tmp_path, "a", 1), "b": make(tmp_path, "b", 1, ("en", "fr"))}
+    with pytest.raises(UserError, match=r"translates en into fr, but data\.corpora\.a en into de"):
+        MixtureCorpus(corpora, 1.0, {}, None)

@@ -1,0 +1,130 @@
+"""Several corpora trained on together, each with a share of its own in every epoch."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from transformer.data.batching import Batching
+from transformer.data.corpus import Corpus, Part
+from transformer.error import UserError
+
+
+class MixtureCorpus(Corpus):
+    """The training splits of several corpora, in shares that need not be those of their sizes.
+
+    Test splits are called NAME_SPLIT, after the corpus that they come from.
+    """
+
+    def __init__(
+        self,
+        corpora: Mapping[str, Corpus],
+        temperature: float,
+        weights: Mapping[str, float],
+        validation: str | None,
+    ) -> None:
+        """See configs/data/mixture.yaml for the meaning of the arguments.
+
+        Raises:
+            UserError: there is no corpus; languages differ; weights or validation name an unknown corpus, or weights
+                leave one out; a weight or the temperature is not above 0.
+        """
+        if not corpora:
+            raise UserError(
+                "data.corpora is empty; add one with +data@data.corpora.NAME=files (or another of configs/data)"
+            )
+        self.corpora = dict(corpora)
+        languages = {name: (c.src_language, c.tgt_language) for name, c in self.corpora.items()}
+        first = next(iter(languages))
+        for name, pair in languages.items():
+            if pair != languages[first]:
+                raise UserError(
+                    f"data.corpora.{name} translates {pair[0]} into {pair[1]}, but data.corpora.{first} "
+                    f"{languages[first][0]} into {languages[first][1]}; set its src_language and tgt_language alike"
+                )
+        super().__init__(*languages[first])
+        if not 0 < temperature < float("inf"):
+            raise UserError(f"data.temperature is {temperature}, but must be above 0 and finite")
+        if weights and set(weights) != set(self.corpora):
+            raise UserError(
+                f"data.weights names {', '.join(weights)}, but data.corpora {', '.join(self.corpora)}; "
+                "name each of them, or none"
+            )
+        for name, weight in weights.items():
+            if not 0 < weight < float("inf"):
+                raise UserError(f"data.weights.{name} is {weight}, but must be above 0 and finite")
+        if validation is not None and validation not in self.corpora:
+            raise UserError(f"data.validation is {validation}, but data.corpora has {', '.join(self.corpora)}")
+        self.temperature, self.weights, self.validation = temperature, dict(weights), validation
+
+    def prepare(self) -> None:
+        """Puts the files of all corpora in place."""
+        for corpus in self.corpora.values():
+            corpus.prepare()
+
+    def splits(self) -> list[str]:
+        """Train, validation, then NAME_SPLIT for every test split of every corpus."""
+        tests = [f"{name}_{split}" for name, corpus in self.corpora.items() for split in corpus.splits()[2:]]
+        return ["train", "validation", *tests]
+
+    def parts(self, split: str) -> list[Part]:
+        """The files of the corpora, one corpus after the other."""
+        if split == "validation" and self.validation is not None:
+            return self.corpora[self.validation].parts(split)
+        if split in ("train", "validation"):
+            return [part for corpus in self.corpora.values() for part in corpus.parts(split)]
+        name = next(name for name, c in self.corpora.items() if split in (f"{name}_{s}" for s in c.splits()[2:]))
+        return self.corpora[name].parts(split.removeprefix(f"{name}_"))
+
+    def mixed(self, batching: Batching, lines: np.ndarray) -> "Mixed":
+        """The batching with which every corpus gets its share.
+
+        Args:
+            batching: plans an epoch once it is known what is in it.
+            lines: (pairs,) integers; the number of each usable pair in the training split, from 1, ascending.
+
+        Raises:
+            UserError: no pair of a corpus is usable.
+        """
+        n_pairs = [sum(1 for _ in corpus.pairs("train")) for corpus in self.corpora.values()]
+        corpus_of = np.searchsorted(np.cumsum(n_pairs), lines - 1, side="right")
+        usable = np.bincount(corpus_of, minlength=len(n_pairs))
+        for name, n in zip(self.corpora, usable.tolist(), strict=True):
+            if not n:
+                raise UserError(f"no pair of data.corpora.{name} can be trained on; leave it out, or see its text")
+        weights = [self.weights[name] for name in self.corpora] if self.weights else usable ** (1 / self.temperature)
+        return Mixed(batching, corpus_of, np.asarray(weights, dtype=float))
+
+
+class Mixed(Batching):
+    """Draws anew in every epoch what is in it, and leaves the batches to another batching.
+
+    An epoch has as many pairs as there are. Of a corpus whose share is larger than itself all pairs come once, or
+    several times, and as many more drawn at random as are wanted; of another one a random part. The shares are those of
+    the weights, and with a temperature T those of size^(1/T) (Arivazhagan et al., 2019).
+    """
+
+    def __init__(self, batching: Batching, corpus_of: np.ndarray, weights: np.ndarray) -> None:
+        """Takes the corpus of each pair, (pairs,) integers, and the weight of each corpus, (corpora,) above 0."""
+        super().__init__(batching.max_tokens)
+        self._batching = batching
+        self._members = [np.flatnonzero(corpus_of == i) for i in range(len(weights))]
+        self.counts = apportioned(len(corpus_of), weights)
+
+    def plan(self, src_lengths: np.ndarray, tgt_lengths: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
+        """See Batching.plan, but a pair may be in several batches, or in none."""
+        drawn = []
+        for i, (members, n) in enumerate(zip(self._members, self.counts.tolist(), strict=True)):
+            rng = np.random.default_rng([seed, epoch, i])
+            times, more = divmod(n, len(members))
+            drawn += [np.tile(members, times), rng.permutation(members)[:more]]
+        indices = np.concatenate(drawn)
+        batches = self._batching.plan(src_lengths[indices], tgt_lengths[indices], seed, epoch)
+        return [indices[batch] for batch in batches]
+
+
+def apportioned(n: int, weights: np.ndarray) -> np.ndarray:
+    """n pairs in shares as the weights, each within one of its exact share (largest remainders); int64, their sum n."""
+    exact = n * weights / weights.sum()
+    counts = np.floor(exact).astype(np.int64)
+    counts[np.argsort(counts - exact, kind="stable")[: n - int(counts.sum())]] += 1
+    return counts
