@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +278,11 @@ def test_a_million_lines_would_not_be_held(run: Any, calm: list[str], tmp_path: 
 def test_an_interrupt_leaves_whole_lines(run: Any, calm: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "transformer.commands.translate", f"checkpoint={run.best}", *calm]
     command += ["translation.buffer_lines=2", "decoding=greedy", "output=out", "alignments=al"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+    heeding = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # nohup and the like have it ignored, by children too
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, cwd=tmp_path, preexec_fn=heeding) as process:
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.write(b"the dog\n" * 5)
