@@ -13,13 +13,16 @@ def test_glibc_takes_the_settings():
     assert memory.keep_memory() is (platform.libc_ver()[0] == "glibc")
 
 
-@pytest.mark.parametrize(("answers", "expected"), [((1, 1), True), ((0, 1), False), ((1, 0), False)])
-def test_it_tells_whether_both_settings_were_taken(monkeypatch, answers, expected):
+ANSWERS = [((1, 1, 1), True), ((0, 1, 1), False), ((1, 0, 1), False), ((1, 1, 0), False)]
+
+
+@pytest.mark.parametrize(("answers", "expected"), ANSWERS)
+def test_it_tells_whether_all_settings_were_taken(monkeypatch, answers, expected):
     class Library:
         @staticmethod
         def mallopt(parameter, value):
             assert 0 < value < 1 << 31  # a C int
-            return {-3: answers[0], -1: answers[1]}[parameter]
+            return {-3: answers[0], -1: answers[1], -8: answers[2]}[parameter]
 
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: Library)
     assert memory.keep_memory() is expected

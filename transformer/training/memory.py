@@ -9,14 +9,15 @@ from pathlib import Path
 
 import torch
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def keep_memory() -> bool:
     """Sets glibc's mmap and trim thresholds so high that buffers stay with the process.
 
     A training step frees and takes the same big buffers again and again. By default each is mapped afresh and given
-    back when freed, and the kernel zeroes its pages every time.
+    back when freed, and the kernel zeroes its pages every time. All threads take them from one store: by default each
+    has one of its own, and keeps in it what another could use.
 
     Returns:
         whether the C library took the settings (it does if it is glibc).
@@ -27,7 +28,7 @@ def keep_memory() -> bool:
         return False
     # 32 MiB is the most that older versions take.
     took = any(library.mallopt(_M_MMAP_THRESHOLD, most) for most in (1 << 30, 1 << 25))
-    return took and bool(library.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1))
+    return took and all(library.mallopt(*option) for option in ((_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_ARENA_MAX, 1)))
 
 
 def peak_mib(device: torch.device) -> float:
