@@ -256,6 +256,7 @@ CHOICES = [
     "schedule=plateau schedule.monitor=bleu training.monitor=bleu batching=pool training.accumulate=2",
     "runtime.fused_attention=false runtime.bulk_dropout=false runtime.chunked_loss=false model/score=additive",
     "runtime.precision=bf16 training.bleu_every_epochs=0 model/normalizer=hard training.clip_norm=null",
+    "runtime.workers=2 runtime.recompute=true model.dropout=0.3",
     "tokenizer.lowercase=true decoding@validation_decoding=beam training.max_epochs=null training.max_steps=8",
 ]
 
@@ -287,7 +288,7 @@ def test_pairs_left_out_are_counted_and_told(call: Any, quick: list[str], tmp_pa
 
 # Real processes.
 
-LONG = ["training.max_epochs=8", "training.checkpoint_every_steps=3", "batching.max_tokens=100"]
+LONG = ["training.max_epochs=8", "training.checkpoint_every_steps=3", "batching.max_tokens=100", "runtime.workers=2"]
 
 
 def start(arguments: Sequence[str], folder: Path) -> "subprocess.Popen[str]":
