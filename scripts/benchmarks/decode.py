@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.answering import Answering
 from benchmarks.contestant import CONTESTANTS, runtime
 from benchmarks.machine import decoding_flops, gflops, gigabytes_per_second, processor
 from benchmarks.peers import to_ctranslate2, unfit
@@ -27,27 +28,12 @@ NEEDS = {"CTranslate2": "ctranslate2", "Hugging Face": "transformers"}
 
 
 @dataclass
-class Contestant:
-    """A process, and what it has shown."""
+class Contestant(Answering):
+    """What a process has shown."""
 
-    name: str
-    process: "subprocess.Popen[str]"
-    start_seconds: float
     seconds: dict[str, list[float]] = field(default_factory=dict)
     found: dict[str, list[list[int]]] = field(default_factory=dict)
     megabytes: float = 0.0
-
-    def ask(self, job: dict[str, Any] | None) -> dict[str, Any]:
-        """Sends a job, if there is one, and waits for the answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        if job is not None:
-            self.process.stdin.write(json.dumps(job) + "\n")
-            self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} ended before its time, exit code {self.process.wait()}; see above")
-        return dict(json.loads(line))
 
 
 def start(name: str, arguments: argparse.Namespace, folder: Path) -> Contestant:
@@ -166,9 +152,7 @@ def main(arguments: argparse.Namespace) -> None:
                         c.found[mode], c.megabytes = answer["found"], answer["megabytes"]
             print(f"measured {mode}", file=sys.stderr)
         for c in contestants:
-            assert c.process.stdin is not None
-            c.process.stdin.close()
-            c.process.wait()
+            c.end()
     report = [
         f"{len(sources)} sentences of {Path(arguments.src).name}, batches of {arguments.batch}, {arguments.threads} "
         f"threads, {processor()}, float32, medians of {arguments.rounds} interleaved rounds; length penalty: "

@@ -14,6 +14,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
+from benchmarks.answering import Answering
 from benchmarks.learner import DROPOUT, available, save
 from benchmarks.machine import gflops, processor, training_flops
 from transformer import build
@@ -26,32 +27,11 @@ SHAPE = ("d_model", "n_heads", "d_ff", "n_encoder_layers", "n_decoder_layers", "
 
 
 @dataclass
-class Learner:
-    """A process, and what it has shown."""
+class Learner(Answering):
+    """What a process has shown."""
 
-    name: str
-    process: "subprocess.Popen[str]"
-    start_seconds: float = 0.0
     seconds: list[float] = field(default_factory=list)
     megabytes: float = 0.0
-
-    def ask(self, job: dict[str, int] | None) -> dict[str, Any]:
-        """Sends a job, if there is one, and waits for the answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        if job is not None:
-            self.process.stdin.write(json.dumps(job) + "\n")
-            self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} ended before its time, exit code {self.process.wait()}; see above")
-        return dict(json.loads(line))
-
-    def end(self) -> None:
-        """Lets the process end."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def composed(overrides: list[str]) -> TrainConfig:
@@ -65,7 +45,7 @@ def started(name: str, folder: Path, size: str, threads: int) -> Learner:
     """Starts a learner and waits for its first step."""
     command = [sys.executable, str(SCRIPT), "learner", name, str(folder), size, str(threads)]
     begin = time.perf_counter()
-    learner = Learner(name, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+    learner = Learner(name, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True), 0.0)
     learner.ask(None)
     learner.start_seconds = time.perf_counter() - begin
     return learner
