@@ -255,8 +255,8 @@ CHOICES = [
     "schedule=wsd schedule.total_steps=9 schedule.decay_steps=5 tokenizer.algorithm=unigram tokenizer.sampling=0.1",
     "schedule=plateau schedule.monitor=bleu training.monitor=bleu batching=pool training.accumulate=2",
     "runtime.fused_attention=false runtime.bulk_dropout=false runtime.chunked_loss=false model/score=additive",
-    "runtime.precision=bf16 training.bleu_every_epochs=0 model/normalizer=hard training.clip_norm=null",
-    "runtime.workers=2 runtime.recompute=true model.dropout=0.3",
+    "runtime.precision=bf16 runtime.workers=2 training.bleu_every_epochs=0 model/normalizer=hard",
+    "runtime.workers=2 runtime.recompute=true model.dropout=0.3 training.clip_norm=null",
     "tokenizer.lowercase=true decoding@validation_decoding=beam training.max_epochs=null training.max_steps=8",
 ]
 
