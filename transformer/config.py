@@ -46,6 +46,7 @@ class TrainingConfig:
     accumulate: int  # micro-batches an update
     clip_norm: float | None  # L2 norm
     label_smoothing: float  # 0-1
+    smoothing_prior: str  # uniform, unigram
     monitor: str  # valid_loss, valid_accuracy, bleu, or a name in validation_scores
     patience: int | None  # epochs
     bleu_every_epochs: int  # epochs, 0 = never
@@ -110,6 +111,7 @@ class TrainConfig:
     model: ModelConfig
     optimizer: Leaf
     schedule: Leaf
+    loss: Leaf
     training: TrainingConfig
     runtime: RuntimeConfig
     translation: TranslationConfig

@@ -256,6 +256,9 @@ CHOICES = [
     "schedule=plateau schedule.monitor=bleu training.monitor=bleu batching=pool training.accumulate=2",
     "runtime.fused_attention=false runtime.bulk_dropout=false runtime.chunked_loss=false model/score=additive",
     "runtime.precision=bf16 runtime.workers=2 training.bleu_every_epochs=0 model/normalizer=hard",
+    "loss=rdrop runtime.workers=2 model.dropout=0.3 training.smoothing_prior=unigram",
+    "loss=simcut runtime.chunked_loss=false tokenizer.sampling=0.1",
+    "loss=cutoff runtime.precision=bf16 training.accumulate=2",
     "runtime.workers=2 runtime.recompute=true model.dropout=0.3 training.clip_norm=null",
     "tokenizer.lowercase=true decoding@validation_decoding=beam training.max_epochs=null training.max_steps=8",
 ]

@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from transformer.data.tokenizer.base import TokenizerPair
 from transformer.data.tokenizer.subword import SubwordTokenizer, SubwordTrainer
 from transformer.data.tokenizer.word import WordTokenizer
 from transformer.error import UserError
-from transformer.special import TOKENS
+from transformer.special import EOS, TOKENS
 
 LETTERS = WordTokenizer([*TOKENS, *"abcdefgh"], lowercase=False)
 TOKENIZERS = TokenizerPair(LETTERS, LETTERS)
@@ -57,6 +58,15 @@ def test_ids_are_those_of_the_tokenizers(corpus: FilesCorpus, bpe: TokenizerPair
     assert (store.src_lengths.dtype, store.tgt_lengths.dtype, store.lines.dtype) == (np.int32, np.int32, np.int64)
     assert store.left_out == {EMPTY: 0, TOO_LONG: 0}
     assert (store.n_read, store.max_len) == (150, 256)
+
+
+def test_targets_and_their_ends_are_counted(
+    corpus: FilesCorpus, bpe: TokenizerPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformer.data.store._COUNTED_AT_ONCE", 100)
+    store = prepare_store(corpus, "train", bpe, 256, tmp_path)
+    counted = Counter(token for i in range(len(store)) for token in [*store[i][1].tolist(), EOS])
+    assert store.tgt_counts(bpe.tgt.vocab_size).tolist() == [counted[i] for i in range(bpe.tgt.vocab_size)]
 
 
 sides = st.text("ab \u2028\x85", max_size=6)

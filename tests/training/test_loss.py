@@ -12,14 +12,15 @@ from transformer.training.loss import Objective, chunked_cross_entropy, plain_cr
 D_MODEL, VOCAB_SIZE = 6, 11
 
 
-def explicit(hidden, weight, target, smoothing):
+def explicit(hidden, weight, target, smoothing, prior=None):
     """The docstring's formula in double precision, row by row."""
     total, nll, right = torch.zeros((), dtype=torch.float64), 0.0, 0
     for h, t in zip(hidden.double(), target.tolist(), strict=True):
         if t == PAD:
             continue
         log_p = (weight.double() @ h).log_softmax(dim=0)
-        q = torch.full_like(log_p, smoothing / len(log_p))
+        u = torch.full_like(log_p, 1 / len(log_p)) if prior is None else prior.double()
+        q = smoothing * u
         q[t] += 1 - smoothing
         total = total - (q * log_p).sum()
         nll -= float(log_p.detach()[t])
@@ -38,11 +39,12 @@ def example(n, seed, scale=2.0):
 @pytest.mark.parametrize("cross_entropy", [plain_cross_entropy, chunked_cross_entropy])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 @pytest.mark.parametrize("n", [1, 9, 150])
-def test_values_and_gradients_are_the_formulas(monkeypatch, cross_entropy, smoothing, n):
+@pytest.mark.parametrize("prior", [None, torch.arange(VOCAB_SIZE) / sum(range(VOCAB_SIZE))], ids=["uniform", "given"])
+def test_values_and_gradients_are_the_formulas(monkeypatch, cross_entropy, smoothing, n, prior):
     monkeypatch.setattr(module, "_CPU_LOGITS", 1)  # chunks of 64 rows, the least
     hidden, weight, target = example(n, seed=n)
-    sums = cross_entropy(hidden, weight, target, smoothing)
-    total, nll, right = explicit(hidden, weight, target, smoothing)
+    sums = cross_entropy(hidden, weight, target, smoothing, prior)
+    total, nll, right = explicit(hidden, weight, target, smoothing, prior)
     assert sums.tolist() == pytest.approx([float(total.detach()), nll, right], rel=1e-5, abs=1e-5)
     if float(total.detach()) == 0.0:  # the only target was PAD
         return
@@ -108,7 +110,7 @@ def test_nothing_is_kept_for_a_backward_pass_that_will_not_come(monkeypatch):
     hidden, weight, target = example(9, seed=3)
     with_gradients = []
     sweep = module._sweep
-    monkeypatch.setattr(module, "_sweep", lambda *args: (with_gradients.append(args[4]), sweep(*args))[1])
+    monkeypatch.setattr(module, "_sweep", lambda *args: (with_gradients.append(args[5]), sweep(*args))[1])
     with torch.no_grad():
         alone = chunked_cross_entropy(hidden, weight, target, 0.1)
     trained = chunked_cross_entropy(hidden, weight, target, 0.1)

@@ -6,12 +6,11 @@ from omegaconf import OmegaConf
 
 from transformer.build.network import model
 from transformer.build.part import explained
-from transformer.build.run import optimizer
+from transformer.build.run import objective, optimizer
 from transformer.build.source import Data
 from transformer.config import TrainConfig
 from transformer.training.budget import find
 from transformer.training.distributed import World
-from transformer.training.loss import Objective
 from transformer.training.precision import Precision
 from transformer.training.update import Updater
 
@@ -38,8 +37,9 @@ def found_budget(config: TrainConfig, world: World, source: Data) -> tuple[Train
     built = model(config.model, source.tokenizers, config.runtime).to(world.device)
     with explained("runtime"):
         precision = Precision(config.runtime.precision, world.device)
-    objective = Objective(built, config.training.label_smoothing, config.runtime.chunked_loss)
-    updater = Updater(objective, optimizer(config, built), world.alone(), precision, config.training.clip_norm)
+    updater = Updater(
+        objective(config, built, source), optimizer(config, built), world.alone(), precision, config.training.clip_norm
+    )
     budget = find(updater, source.train, world, config.training.accumulate * world.size)
     told = f"batching.max_tokens=auto: {budget.max_tokens:,} ({budget.reason})"
     return _with_max_tokens(config, budget.max_tokens), told

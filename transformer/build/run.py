@@ -34,6 +34,7 @@ from transformer.training.precision import Precision
 from transformer.training.schedule import Schedule
 from transformer.training.trainer import Decoded, Limits, Trainer
 
+SMOOTHING_PRIORS = ("uniform", "unigram")
 N_LOOKS = 2  # samples whose attention is shown each epoch
 
 
@@ -106,6 +107,24 @@ def optimizer(config: TrainConfig, built: Transformer) -> torch.optim.Optimizer:
         raise UserError(f"optimizer: {error}") from error
 
 
+def objective(config: TrainConfig, built: Transformer, source: Data) -> Objective:
+    """The configured objective of a model, on the model's device."""
+    training = config.training
+    if training.smoothing_prior not in SMOOTHING_PRIORS:
+        known = " or ".join(SMOOTHING_PRIORS)
+        raise UserError(f"training.smoothing_prior is {training.smoothing_prior}, but must be {known}")
+    prior = None
+    if training.smoothing_prior == "unigram":
+        counts = source.train.tgt_counts(source.tokenizers.tgt.vocab_size)
+        prior = torch.from_numpy(counts / counts.sum()).float().to(built.output.weight.device)
+    factory = cast(Any, instantiate(config.loss, "loss", Objective, partial=True))
+    with explained("loss"):
+        try:
+            return cast(Objective, factory(built, training.label_smoothing, config.runtime.chunked_loss, prior))
+        except TypeError as error:
+            raise UserError(f"loss: {error}") from error
+
+
 def trainer(config: TrainConfig, world: World, source: Data) -> Trainer:
     """A trainer at the start of its run."""
     limits_config = config.training
@@ -126,14 +145,13 @@ def trainer(config: TrainConfig, world: World, source: Data) -> Trainer:
             lower_is_better=monitored_is_lower_better(config),
             ema_decay=limits_config.ema_decay,
         )
-        objective = Objective(built, limits_config.label_smoothing, config.runtime.chunked_loss)
     with explained("runtime"):
         precision = Precision(config.runtime.precision, world.device)
     train_batches, validation_batches = loader(config, world, source)
     retention = Retention(limits_config.keep_last, limits_config.keep_best, limits.lower_is_better)
     folder = CheckpointFolder(Path(config.saved_dir) / config.name, retention, partial(_write_static, config, source))
     return Trainer(
-        objective=objective,
+        objective=objective(config, built, source),
         optimizer=optimizer(config, built),
         schedule=instantiate(config.schedule, "schedule", Schedule),  # type: ignore[type-abstract]
         batches=train_batches,

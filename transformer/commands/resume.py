@@ -32,6 +32,10 @@ MAY_CHANGE = (
 )
 
 
+# What settings were, in effect, before there were such settings.
+BEFORE = {"loss": {"_target_": "transformer.training.loss.Objective", "_partial_": True}, "smoothing_prior": "uniform"}
+
+
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted key -> value of nested dicts."""
     if not isinstance(value, dict):
@@ -43,12 +47,18 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+def _filled(config: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's config with what settings it lacks were in effect."""
+    filled = {key: BEFORE.get(key, value) if value == MISSING else value for key, value in config.items()}
+    return {key: _filled(value) if isinstance(value, dict) else value for key, value in filled.items()}
+
+
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Dotted key -> (value before, value after) of what differs and may not.
 
     A setting that is newer than the checkpoint, which has MISSING for it, must be off.
     """
-    old, new = flat(before), flat(after)
+    old, new = flat(_filled(before)), flat(after)
     off = [k for k, value in old.items() if value == MISSING and new.get(k) in (None, False)]
     keys = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k) and k not in off]
     return {

@@ -13,10 +13,12 @@ from transformer.data.aside import written_aside
 from transformer.data.corpus import Corpus, Pair
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
+from transformer.special import EOS
 
 _MANIFEST = "manifest.json"
 _FORMAT = 1
 _CHUNK = 10_000  # pairs in memory at a time while a store is written
+_COUNTED_AT_ONCE = 10_000_000  # ids
 EMPTY, TOO_LONG = "empty side", "over max_len"
 
 
@@ -65,6 +67,21 @@ class PairStore:
         src = self._src_ids[self._src_offsets[i] : self._src_offsets[i + 1]]
         tgt = self._tgt_ids[self._tgt_offsets[i] : self._tgt_offsets[i + 1]]
         return src.astype(np.int32), tgt.astype(np.int32)
+
+    def tgt_counts(self, vocab_size: int) -> np.ndarray:
+        """How often each token is to be predicted: those of the targets, and an end of sentence for each pair.
+
+        Args:
+            vocab_size: of the target side.
+
+        Returns:
+            int64 (vocab_size,).
+        """
+        counts = np.zeros(vocab_size, np.int64)
+        for begin in range(0, len(self._tgt_ids), _COUNTED_AT_ONCE):
+            counts += np.bincount(self._tgt_ids[begin : begin + _COUNTED_AT_ONCE], minlength=vocab_size)
+        counts[EOS] += len(self)
+        return counts
 
     @staticmethod
     def open(folder: Path) -> "PairStore":

@@ -24,9 +24,21 @@ class Embedding(nn.Module):
         self.scale = math.sqrt(tokens.embedding_dim)
         self.dropout = Dropout(dropout)
 
-    def forward(self, ids: Tensor, offset: Offset = 0) -> Tensor:
-        """ids: long (batch, length), from position `offset` on. Returns float (batch, length, d_model)."""
-        return self.dropout(self.position.embed(self.tokens(ids) * self.scale, offset))
+    def forward(self, ids: Tensor, offset: Offset = 0, cut: Tensor | None = None) -> Tensor:
+        """Embeds.
+
+        Args:
+            ids: long (batch, length), from position `offset` on.
+            offset: of the first position.
+            cut: bool (batch, length), True = of this token nothing but its position is seen (Shen et al., 2020).
+
+        Returns:
+            float (batch, length, d_model).
+        """
+        x = self.tokens(ids) * self.scale
+        if cut is not None:
+            x = x.masked_fill(cut[:, :, None], 0.0)
+        return self.dropout(self.position.embed(x, offset))
 
 
 def token_table(vocab_size: int, d_model: int) -> nn.Embedding:

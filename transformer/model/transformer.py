@@ -128,18 +128,19 @@ class Transformer(nn.Module):
         again = self.recompute and self.training and torch.is_grad_enabled()
         return recomputed(layer, *inputs) if again else layer(*inputs)
 
-    def encode(self, src: Tensor, src_key_padding_mask: Tensor) -> Tensor:
+    def encode(self, src: Tensor, src_key_padding_mask: Tensor, cut: Tensor | None = None) -> Tensor:
         """Encodes.
 
         Args:
             src: long (batch, src_len).
             src_key_padding_mask: bool (batch, src_len), True = padding.
+            cut: bool (batch, src_len), True = of this token nothing but its position is seen.
 
         Returns:
             memory, float (batch, src_len, d_model).
         """
         visible = from_padding(src_key_padding_mask)
-        x = self.src_embedding(src)
+        x = self.src_embedding(src, cut=cut)
         for layer in self.encoder_layers:
             x = self._through(layer, x, visible)
         return self.encoder_norm(x)
@@ -150,6 +151,7 @@ class Transformer(nn.Module):
         memory: Tensor,
         src_key_padding_mask: Tensor,
         tgt_key_padding_mask: Tensor | None = None,
+        cut: Tensor | None = None,
     ) -> Tensor:
         """Decodes all positions at once, each seeing only earlier ones and itself.
 
@@ -159,13 +161,14 @@ class Transformer(nn.Module):
             src_key_padding_mask: bool (batch, src_len), True = padding.
             tgt_key_padding_mask: bool (batch, tgt_len), True = padding. Needed only where padding stands before
                 tokens: padding behind them is in their future, which is hidden anyway.
+            cut: bool (batch, tgt_len), True = of this token nothing but its position is seen.
 
         Returns:
             float (batch, tgt_len, d_model); `output` maps it to logits.
         """
         memory_visible = from_padding(src_key_padding_mask)
         visible = None if tgt_key_padding_mask is None else from_padding(tgt_key_padding_mask)
-        x = self.tgt_embedding(tgt_in)
+        x = self.tgt_embedding(tgt_in, cut=cut)
         for layer in self.decoder_layers:
             x = self._through(layer, x, memory, visible, memory_visible)
         return self.decoder_norm(x)

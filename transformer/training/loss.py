@@ -11,22 +11,30 @@ from transformer.special import PAD
 _CPU_LOGITS, _ACCELERATOR_LOGITS = 1 << 22, 1 << 27
 
 
-def plain_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float) -> Tensor:
+def plain_cross_entropy(
+    hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, prior: Tensor | None = None
+) -> Tensor:
     """The loss as three sums over the targets that are not PAD, all logits in memory.
 
-    loss = -sum_j q_j log p_j, q = (1 - smoothing) one-hot + smoothing / V (Szegedy et al., 2016), p = softmax(h W').
+    loss = -sum_j q_j log p_j, q = (1 - smoothing) one-hot + smoothing u, p = softmax(h W'), where u is uniform, 1 / V
+    (Szegedy et al., 2016), or a given distribution.
 
     Args:
         hidden: float (n, d_model).
         weight: float (vocab_size, d_model).
         target: long (n,).
         smoothing: 0 <= smoothing < 1.
+        prior: u, float (vocab_size,), or None for the uniform distribution.
 
     Returns:
         float (3,): sum of smoothed losses in nats (differentiable), sum of unsmoothed ones, count of right argmaxes.
     """
     logits = F.linear(hidden, weight).float()
-    loss = F.cross_entropy(logits, target, ignore_index=PAD, label_smoothing=smoothing, reduction="sum")
+    uniform = 0.0 if prior is not None else smoothing
+    loss = F.cross_entropy(logits, target, ignore_index=PAD, label_smoothing=uniform, reduction="sum")
+    if prior is not None:
+        of_prior = (logits.log_softmax(dim=1) @ prior)[target != PAD].sum()
+        loss = (1 - smoothing) * loss - smoothing * of_prior
     with torch.no_grad():
         nll = F.cross_entropy(logits, target, ignore_index=PAD, reduction="sum")
         of_target = logits.gather(1, target[:, None])[:, 0]
@@ -38,19 +46,25 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """Values and gradients in one sweep over chunks of rows.
 
     With E = exp(z - max z), s = sum_j E_j and e = smoothing, for row i with target t:
-        d loss / d h_i = E_i W / s_i - (1 - e) W_t - e/V sum_j W_j
-        d loss / d W   = E' (H / s) - (1 - e) scatter_t(h) - e/V 1 sum_i h_i'
+        d loss / d h_i = E_i W / s_i - (1 - e) W_t - e sum_j u_j W_j
+        d loss / d W   = E' (H / s) - (1 - e) scatter_t(h) - e u sum_i h_i'
     so that one pass over the logits (the exponential) is enough.
     """
 
     @staticmethod
     def forward(  # type: ignore[no-untyped-def]
-        ctx, hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, with_gradients: bool
+        ctx,
+        hidden: Tensor,
+        weight: Tensor,
+        target: Tensor,
+        smoothing: float,
+        prior: Tensor | None,
+        with_gradients: bool,
     ) -> Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         with torch.autocast(device, enabled=False):
-            sums, d_hidden, d_weight = _sweep(hidden, weight, target, smoothing, with_gradients, dtype)
+            sums, d_hidden, d_weight = _sweep(hidden, weight, target, smoothing, prior, with_gradients, dtype)
         if with_gradients:
             ctx.save_for_backward(d_hidden, d_weight)
         return sums
@@ -59,17 +73,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
         d_hidden, d_weight = ctx.saved_tensors
         # Only the first sum is a loss; the others are told, not trained on.
-        return (d_hidden * grad[0]).to(d_hidden.dtype), d_weight * grad[0], None, None, None
+        return (d_hidden * grad[0]).to(d_hidden.dtype), d_weight * grad[0], None, None, None, None
 
 
 def _sweep(
-    hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, with_gradients: bool, dtype: torch.dtype
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    smoothing: float,
+    prior: Tensor | None,
+    with_gradients: bool,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, vocab_size = hidden.size(0), weight.size(0)
     logits_at_once = _CPU_LOGITS if hidden.device.type == "cpu" else _ACCELERATOR_LOGITS
     n_rows = max(64, logits_at_once // vocab_size)
     h, w = hidden.to(dtype), weight.to(dtype)
-    mean_weight = weight.float().mean(dim=0)
+    mean_weight = weight.float().mean(dim=0) if prior is None else prior @ weight.float()
     valid = target != PAD
     sums = torch.zeros(3, device=hidden.device)
     d_hidden = torch.empty_like(hidden) if with_gradients else hidden
@@ -85,9 +105,9 @@ def _sweep(
         e = z.sub_(peak).exp_()
         total = e.sum(dim=1)
         nll = total.log() + peak[:, 0] - of_target
-        uniform = nll + of_target - h_rows.float() @ mean_weight
+        of_prior = nll + of_target - h_rows.float() @ mean_weight
         sums += torch.stack(
-            ((((1 - smoothing) * nll + smoothing * uniform) * ok).sum(), (nll * ok).sum(), (right * ok).sum())
+            ((((1 - smoothing) * nll + smoothing * of_prior) * ok).sum(), (nll * ok).sum(), (right * ok).sum())
         )
         if with_gradients:
             scaled = (h_rows.float() * (ok / total)[:, None]).to(dtype)
@@ -102,12 +122,17 @@ def _sweep(
     if with_gradients:
         h_valid = hidden.float() * valid[:, None]
         d_weight.index_add_(0, target, h_valid, alpha=smoothing - 1)
-        d_weight.sub_(h_valid.sum(dim=0), alpha=smoothing / vocab_size)
+        if prior is None:
+            d_weight.sub_(h_valid.sum(dim=0), alpha=smoothing / vocab_size)
+        else:
+            d_weight.sub_(torch.outer(prior, h_valid.sum(dim=0)), alpha=smoothing)
         d_weight = d_weight.to(weight.dtype)
     return sums, d_hidden, d_weight
 
 
-def chunked_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float) -> Tensor:
+def chunked_cross_entropy(
+    hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, prior: Tensor | None = None
+) -> Tensor:
     """The same as `plain_cross_entropy`, without ever holding all logits (after Wijmans et al., 2024).
 
     Args:
@@ -115,26 +140,32 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor, smooth
         weight: float (vocab_size, d_model).
         target: long (n,); PAD is not counted.
         smoothing: 0 <= smoothing < 1.
+        prior: what smoothing mixes in, float (vocab_size,), or None for the uniform distribution.
 
     Returns:
         float (3,): sum of smoothed losses in nats (differentiable), sum of unsmoothed ones, count of right argmaxes.
     """
-    return _ChunkedCrossEntropy.apply(hidden, weight, target, smoothing, torch.is_grad_enabled())
+    return _ChunkedCrossEntropy.apply(hidden, weight, target, smoothing, prior, torch.is_grad_enabled())
 
 
 class Objective(nn.Module):
-    """A model with its loss: what is wrapped for data-parallel training.
+    """A model with its loss, label-smoothed cross-entropy: what is wrapped for data-parallel training.
+
+    Other objectives derive from it, differ in training alone, and are validated like this one.
 
     Args:
         model: the Transformer.
         label_smoothing: 0 <= label_smoothing < 1.
         chunked: compute the loss in chunks, else all logits at once.
+        prior: what smoothing mixes in, float (tgt_vocab_size,), or None for the uniform distribution.
     """
 
-    def __init__(self, model: Transformer, label_smoothing: float, chunked: bool) -> None:
+    def __init__(self, model: Transformer, label_smoothing: float, chunked: bool, prior: Tensor | None = None) -> None:
         super().__init__()
-        self.model, self.label_smoothing = model, label_smoothing
+        self.model, self.label_smoothing, self.chunked = model, label_smoothing, chunked
         self.cross_entropy = chunked_cross_entropy if chunked else plain_cross_entropy
+        self.prior: Tensor | None
+        self.register_buffer("prior", prior)
 
     def forward(self, src: Tensor, src_key_padding_mask: Tensor, tgt_in: Tensor, tgt_out: Tensor) -> Tensor:
         """Teacher-forced sums over the target tokens.
@@ -154,4 +185,4 @@ class Objective(nn.Module):
         if target.device.type == "cpu":  # elsewhere the row count would have to be waited for
             rows = (target != PAD).nonzero()[:, 0]
             hidden, target = hidden[rows], target[rows]
-        return self.cross_entropy(hidden, self.model.output.weight, target, self.label_smoothing)
+        return self.cross_entropy(hidden, self.model.output.weight, target, self.label_smoothing, self.prior)

@@ -1,0 +1,323 @@
+"""Objectives that see every pair twice, and ask for the same prediction both times: R-Drop, SimCut, token cut-off."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transformer.model.dropout import generator_in_use
+from transformer.model.transformer import Transformer
+from transformer.special import BOS, PAD
+from transformer.training.loss import Objective
+
+# Logits of a view held at a time: several tensors of that size stay in a CPU's cache together.
+_CPU_LOGITS, _ACCELERATOR_LOGITS = 1 << 20, 1 << 26
+
+Divergence: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""(p, q, log p - log q), float (n, vocab_size) each -> divergence (n,), its gradients by the logits of p and of q."""
+
+
+def kullback_leibler(p: Tensor, q: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """KL(p || q) = sum p log(p / q)."""
+    value = (p * log_ratio).sum(dim=1)
+    return value, p * (log_ratio - value[:, None]), q - p
+
+
+def jeffreys(p: Tensor, q: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Half of KL(p || q) + KL(q || p)."""
+    forward, backward = (p * log_ratio).sum(dim=1), -(q * log_ratio).sum(dim=1)
+    apart = p - q
+    d_p = (p * (log_ratio - forward[:, None])).add_(apart).mul_(0.5)
+    d_q = (q * (log_ratio + backward[:, None])).add_(apart).mul_(-0.5)
+    return 0.5 * (forward + backward), d_p, d_q
+
+
+def jensen_shannon(p: Tensor, q: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Half of KL(p || m) + KL(q || m), m = (p + q) / 2; at most log 2."""
+    of_p, of_q = math.log(2) - F.softplus(-log_ratio), math.log(2) - F.softplus(log_ratio)  # log p/m, log q/m
+    first, second = (p * of_p).sum(dim=1), (q * of_q).sum(dim=1)
+    d_p, d_q = 0.5 * p * (of_p - first[:, None]), 0.5 * q * (of_q - second[:, None])
+    return 0.5 * (first + second), d_p, d_q
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """How two views' losses make one: shares[0] CE(first) + shares[1] CE(second) + weight divergence(first, second).
+
+    Attributes:
+        divergence: of the first view's prediction and the second's.
+        weight: of the divergence.
+        shares: of the two cross-entropies; they sum to 1.
+        smoothing: label smoothing, 0 <= smoothing < 1.
+        prior: what smoothing mixes in, float (vocab_size,), or None for the uniform distribution.
+    """
+
+    divergence: Divergence
+    weight: float
+    shares: tuple[float, float]
+    smoothing: float
+    prior: Tensor | None
+
+    def losses(self, logs: tuple[Tensor, Tensor], apart: Tensor, target: Tensor) -> Tensor:
+        """The three sums over some targets, given the views' log-probabilities and their divergence.
+
+        Args:
+            logs: two of float (n, vocab_size).
+            apart: float (n,).
+            target: long (n,), none of them PAD.
+
+        Returns:
+            float (3,): sum of losses in nats (differentiable); of unsmoothed cross-entropies and of right argmaxes,
+            these two means over the views.
+        """
+        loss, at = self.weight * apart.sum(), target[:, None]
+        told = torch.zeros(2, device=target.device)
+        for share, log_p in zip(self.shares, logs, strict=True):
+            of_target = log_p.gather(1, at)
+            of_prior = log_p.mean(dim=1) if self.prior is None else log_p @ self.prior
+            loss = loss - share * ((1 - self.smoothing) * of_target.sum() + self.smoothing * of_prior.sum())
+            with torch.no_grad():
+                right = (of_target >= log_p.amax(dim=1, keepdim=True)).sum()
+                told += 0.5 * torch.stack((-of_target.sum(), right))
+        return torch.cat((loss[None], told))
+
+    def by_logits(self, gradient: Tensor, log_p: Tensor, share: float, target: Tensor) -> Tensor:
+        """The loss's gradient by one view's logits, written over the divergence's; float (n, vocab_size)."""
+        gradient.mul_(self.weight)
+        if share:
+            at = target[:, None]
+            gradient.add_(log_p.exp(), alpha=share)
+            prior = 1.0 / log_p.size(1) if self.prior is None else self.prior
+            gradient.sub_(prior, alpha=share * self.smoothing)
+            gradient.scatter_add_(1, at, torch.full_like(gradient[:, :1], share * (self.smoothing - 1)))
+        return gradient
+
+
+def plain_two_views(first: Tensor, second: Tensor, weight: Tensor, target: Tensor, pairing: Pairing) -> Tensor:
+    """The loss of two views as three sums, all logits in memory.
+
+    Args:
+        first: the decoder's output for one view, float (n, d_model).
+        second: for the other.
+        weight: of the output projection, float (vocab_size, d_model).
+        target: long (n,); PAD is not counted.
+        pairing: what is summed.
+
+    Returns:
+        float (3,), as `Pairing.losses` gives.
+    """
+    real = (target != PAD).nonzero()[:, 0]
+    logs = tuple(F.linear(hidden[real], weight).float().log_softmax(dim=1) for hidden in (first, second))
+    apart, _, _ = pairing.divergence(logs[0].exp(), logs[1].exp(), logs[0] - logs[1])
+    return pairing.losses((logs[0], logs[1]), apart, target[real])
+
+
+class _ChunkedTwoViews(torch.autograd.Function):
+    """Values and gradients in one sweep over chunks of rows; no more logits are held than a chunk has."""
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def]
+        ctx, first: Tensor, second: Tensor, weight: Tensor, target: Tensor, pairing: Pairing, with_gradients: bool
+    ) -> Tensor:
+        device = first.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else first.dtype
+        with torch.autocast(device, enabled=False):
+            sums, *gradients = _sweep((first, second), weight, target, pairing, with_gradients, dtype)
+        if with_gradients:
+            ctx.save_for_backward(*gradients)
+        return sums
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+        return *((saved * grad[0]).to(saved.dtype) for saved in ctx.saved_tensors), None, None, None
+
+
+def _sweep(
+    hidden: tuple[Tensor, Tensor],
+    weight: Tensor,
+    target: Tensor,
+    pairing: Pairing,
+    with_gradients: bool,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    logits_at_once = _CPU_LOGITS if weight.device.type == "cpu" else _ACCELERATOR_LOGITS
+    n_rows = max(64, logits_at_once // weight.size(0))
+    w = weight.to(dtype)
+    sums = torch.zeros(3, device=weight.device)
+    d_hidden = (torch.zeros_like(hidden[0]), torch.zeros_like(hidden[1]))
+    d_weight = torch.zeros_like(weight, dtype=torch.float32)
+    for rows in (target != PAD).nonzero()[:, 0].split(n_rows):
+        t_rows = target[rows]
+        views = (hidden[0][rows].to(dtype), hidden[1][rows].to(dtype))
+        logs = tuple(torch.mm(view, w.T).float().log_softmax(dim=1) for view in views)
+        apart, *gradients = pairing.divergence(logs[0].exp(), logs[1].exp(), logs[0] - logs[1])
+        sums += pairing.losses((logs[0], logs[1]), apart, t_rows)
+        if not with_gradients:
+            continue
+        for i, view in enumerate(views):
+            by_logits = pairing.by_logits(gradients[i], logs[i], pairing.shares[i], t_rows).to(dtype)
+            d_hidden[i][rows] = torch.mm(by_logits, w).to(d_hidden[i].dtype)
+            d_weight.add_(torch.mm(by_logits.T, view))
+    return sums, *d_hidden, d_weight.to(weight.dtype)
+
+
+def chunked_two_views(first: Tensor, second: Tensor, weight: Tensor, target: Tensor, pairing: Pairing) -> Tensor:
+    """The same as `plain_two_views`, without ever holding all logits."""
+    return _ChunkedTwoViews.apply(first, second, weight, target, pairing, torch.is_grad_enabled())
+
+
+def cut_mask(ids: Tensor, p: float) -> Tensor:
+    """Which tokens a view does not see: each with probability p, padding never.
+
+    Args:
+        ids: long (batch, length).
+        p: 0 <= p < 1.
+
+    Returns:
+        bool (batch, length), True = cut.
+    """
+    generator = generator_in_use() if ids.device.type == "cpu" else None
+    return (torch.rand(ids.shape, device=ids.device, generator=generator) < p) & (ids != PAD)
+
+
+class TwoViews(Objective):
+    """Every pair goes through the model twice, with other dropout, the second time perhaps with tokens cut.
+
+    In evaluation mode it is the plain label-smoothed cross-entropy of one view.
+
+    Args:
+        model: the Transformer.
+        label_smoothing: 0 <= label_smoothing < 1.
+        chunked: compute the loss in chunks, else all logits at once.
+        prior: what smoothing mixes in, float (tgt_vocab_size,), or None for the uniform distribution.
+        divergence: of the two predictions.
+        weight: of the divergence, at least 0.
+        shares: of the two cross-entropies; they sum to 1.
+        p_cut: probability that the second view does not see a token, of either side; 0 <= p_cut < 1.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        label_smoothing: float,
+        chunked: bool,
+        prior: Tensor | None,
+        divergence: Divergence,
+        weight: float,
+        shares: tuple[float, float],
+        p_cut: float,
+    ) -> None:
+        super().__init__(model, label_smoothing, chunked, prior)
+        self.divergence, self.weight, self.shares, self.p_cut = divergence, weight, shares, p_cut
+
+    def forward(self, src: Tensor, src_key_padding_mask: Tensor, tgt_in: Tensor, tgt_out: Tensor) -> Tensor:
+        """As `Objective.forward`; the first sum is that of the objective, the others are means over both views."""
+        if not self.training:
+            return super().forward(src, src_key_padding_mask, tgt_in, tgt_out)
+        src_cut, tgt_cut = (self._cut(ids) if self.p_cut else None for ids in (src, tgt_in))
+        # One pass over the doubled batch: twice the work, but the price of each operation's start only once.
+        padding = src_key_padding_mask.repeat(2, 1)
+        memory = self.model.encode(src.repeat(2, 1), padding, cut=src_cut)
+        hidden = self.model.decode(tgt_in.repeat(2, 1), memory, padding, cut=tgt_cut)
+        first, second = (half.flatten(0, 1) for half in hidden.chunk(2))
+        pairing = Pairing(self.divergence, self.weight, self.shares, self.label_smoothing, self.prior)
+        two_views = chunked_two_views if self.chunked else plain_two_views
+        return two_views(first, second, self.model.output.weight, tgt_out.flatten(), pairing)
+
+    def _cut(self, ids: Tensor) -> Tensor:
+        """For the doubled batch: nothing in its first half. BOS stays: nothing else says where a target begins."""
+        cut = cut_mask(ids, self.p_cut)
+        return torch.cat((torch.zeros_like(cut), cut & (ids != BOS)))
+
+
+def _check_weight(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be at least 0 and finite, not {value}")
+
+
+def _check_cut(p_cut: float) -> None:
+    if not 0 < p_cut < 1:
+        raise ValueError(f"p_cut must be above 0 and below 1, not {p_cut}")
+
+
+class RDrop(TwoViews):
+    """Two views that differ by dropout: (CE1 + CE2) / 2 + alpha (KL(1 || 2) + KL(2 || 1)) / 4 (Liang et al., 2021).
+
+    That is half of the paper's loss, so that it compares with a plain one.
+
+    Args:
+        model: the Transformer.
+        label_smoothing: 0 <= label_smoothing < 1.
+        chunked: compute the loss in chunks, else all logits at once.
+        prior: what smoothing mixes in, float (tgt_vocab_size,), or None for the uniform distribution.
+        alpha: weight of the divergence, at least 0; the paper has 5.
+    """
+
+    def __init__(
+        self, model: Transformer, label_smoothing: float, chunked: bool, prior: Tensor | None, alpha: float
+    ) -> None:
+        _check_weight("alpha", alpha)
+        super().__init__(model, label_smoothing, chunked, prior, jeffreys, 0.5 * alpha, (0.5, 0.5), 0.0)
+
+
+class SimCut(TwoViews):
+    """CE of the whole input + alpha KL(whole || cut): tokens of the second view are cut (Gao et al., 2022).
+
+    Args:
+        model: the Transformer.
+        label_smoothing: 0 <= label_smoothing < 1.
+        chunked: compute the loss in chunks, else all logits at once.
+        prior: what smoothing mixes in, float (tgt_vocab_size,), or None for the uniform distribution.
+        alpha: weight of the divergence, at least 0; the paper has 3.
+        p_cut: probability that a token is cut, 0 < p_cut < 1; the paper has 0.05.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        label_smoothing: float,
+        chunked: bool,
+        prior: Tensor | None,
+        alpha: float,
+        p_cut: float,
+    ) -> None:
+        _check_weight("alpha", alpha)
+        _check_cut(p_cut)
+        super().__init__(model, label_smoothing, chunked, prior, kullback_leibler, alpha, (1.0, 0.0), p_cut)
+
+
+class Cutoff(TwoViews):
+    """(CE(whole) + alpha CE(cut) + beta JS(whole, cut)) / (1 + alpha): token cut-off (Shen et al., 2020).
+
+    That is the paper's loss, with one cut view, divided so that it compares with a plain one.
+
+    Args:
+        model: the Transformer.
+        label_smoothing: 0 <= label_smoothing < 1.
+        chunked: compute the loss in chunks, else all logits at once.
+        prior: what smoothing mixes in, float (tgt_vocab_size,), or None for the uniform distribution.
+        alpha: weight of the cut view's cross-entropy, at least 0.
+        beta: weight of the Jensen-Shannon divergence, at least 0.
+        p_cut: probability that a token is cut, 0 < p_cut < 1.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        label_smoothing: float,
+        chunked: bool,
+        prior: Tensor | None,
+        alpha: float,
+        beta: float,
+        p_cut: float,
+    ) -> None:
+        _check_weight("alpha", alpha)
+        _check_weight("beta", beta)
+        _check_cut(p_cut)
+        total = 1.0 + alpha
+        shares = (1.0 / total, alpha / total)
+        super().__init__(model, label_smoothing, chunked, prior, jensen_shannon, beta / total, shares, p_cut)
