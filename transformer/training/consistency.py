@@ -85,13 +85,13 @@ class Pairing:
                 told += 0.5 * torch.stack((-of_target.sum(), right))
         return torch.cat((loss[None], told))
 
-    def by_logits(self, gradient: Tensor, log_p: Tensor, share: float, target: Tensor) -> Tensor:
+    def by_logits(self, gradient: Tensor, p: Tensor, share: float, target: Tensor) -> Tensor:
         """The loss's gradient by one view's logits, written over the divergence's; float (n, vocab_size)."""
         gradient.mul_(self.weight)
         if share:
             at = target[:, None]
-            gradient.add_(log_p.exp(), alpha=share)
-            prior = 1.0 / log_p.size(1) if self.prior is None else self.prior
+            gradient.add_(p, alpha=share)
+            prior = 1.0 / p.size(1) if self.prior is None else self.prior
             gradient.sub_(prior, alpha=share * self.smoothing)
             gradient.scatter_add_(1, at, torch.full_like(gradient[:, :1], share * (self.smoothing - 1)))
         return gradient
@@ -154,12 +154,13 @@ def _sweep(
         t_rows = target[rows]
         views = (hidden[0][rows].to(dtype), hidden[1][rows].to(dtype))
         logs = tuple(torch.mm(view, w.T).float().log_softmax(dim=1) for view in views)
-        apart, *gradients = pairing.divergence(logs[0].exp(), logs[1].exp(), logs[0] - logs[1])
+        probabilities = (logs[0].exp(), logs[1].exp())
+        apart, *gradients = pairing.divergence(*probabilities, logs[0] - logs[1])
         sums += pairing.losses((logs[0], logs[1]), apart, t_rows)
         if not with_gradients:
             continue
         for i, view in enumerate(views):
-            by_logits = pairing.by_logits(gradients[i], logs[i], pairing.shares[i], t_rows).to(dtype)
+            by_logits = pairing.by_logits(gradients[i], probabilities[i], pairing.shares[i], t_rows).to(dtype)
             d_hidden[i][rows] = torch.mm(by_logits, w).to(d_hidden[i].dtype)
             d_weight.add_(torch.mm(by_logits.T, view))
     return sums, *d_hidden, d_weight.to(weight.dtype)
