@@ -14,6 +14,7 @@ from transformer.training.distributed import World
 from transformer.training.loss import Objective
 from transformer.training.precision import Precision
 from transformer.training.update import Updater
+from transformer.training.warm_start import freeze
 
 AUTO = "auto"
 
@@ -36,6 +37,7 @@ def found_budget(config: TrainConfig, world: World, source: Data) -> tuple[Train
     if config.batching.get("max_tokens") != AUTO:
         return config, None
     built = model(config.model, source.tokenizers, config.runtime).to(world.device)
+    freeze(built, config.warm_start.frozen)
     with explained("runtime"):
         precision = Precision(config.runtime.precision, world.device)
     objective = Objective(built, config.training.label_smoothing, config.runtime.chunked_loss)

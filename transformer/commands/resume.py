@@ -70,4 +70,7 @@ def refuse_changes(saved: TrainConfig, now: TrainConfig) -> None:
     differing = changes(*(plain(config) for config in (saved, now)))
     if differing:
         told = ", ".join(f"{key} was {old} and is now {new}" for key, (old, new) in differing.items())
-        raise UserError(f"this run cannot be resumed with another config: {told}; change it back, or use another name")
+        raise UserError(
+            f"this run cannot be resumed with another config: {told}; change it back, or use another name "
+            f"(with warm_start.checkpoint={now.saved_dir}/{now.name}/last it begins with the weights of this one)"
+        )
