@@ -166,6 +166,21 @@ class ScoreConfig:
 
 
 @dataclass
+class DistillConfig:
+    """`distill`."""
+
+    checkpoint: Any  # a folder, or a list of folders: an ensemble
+    output: str  # folder
+    src: str | None  # a file instead of the training split
+    ref: str | None
+    choose: str  # best, nearest
+    data_root: str | None  # where the checkpoint's corpus lies now
+    decoding: Leaf
+    translation: TranslationConfig
+    runtime: RuntimeConfig
+
+
+@dataclass
 class EvaluateConfig:
     """`evaluate`."""
 
@@ -300,6 +315,7 @@ def _check_warm_start(config: WarmStartConfig) -> None:
 SCHEMAS: dict[str, type] = {
     "train": TrainConfig,
     "translate": TranslateConfig,
+    "distill": DistillConfig,
     "evaluate": EvaluateConfig,
     "average": AverageConfig,
     "compare": CompareConfig,
