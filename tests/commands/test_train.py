@@ -197,7 +197,8 @@ def test_resuming_with_another_rate_is_refused_with_both(copied_run: Any, call: 
     ended = call("train", [*copied_run.overrides, "resume=true", "optimizer.lr=0.5"], copied_run.folder)
     assert ended.sentence == (
         "transformer-train: this run cannot be resumed with another config: "
-        "optimizer.lr was 0.003 and is now 0.5; change it back, or use another name"
+        "optimizer.lr was 0.003 and is now 0.5; change it back, or use another name (with "
+        "warm_start.checkpoint=saved/run/last it begins with the weights of this one)"
     )
     assert snapshot(copied_run.folder) == before
 
