@@ -36,6 +36,7 @@ def config(**changed: Any) -> TrainConfig:
                 "max_len": 256,
             },
             "final": {"n_shown": 10, "n_bootstrap": 0},
+            "warm_start": {"checkpoint": None, "tokenizer": "checkpoint", "frozen": []},
         }
     )
     for key, value in changed.items():

@@ -135,6 +135,7 @@ def test_only_what_starts_from_a_checkpoint_misses_it(compose: Compose) -> None:
         "average": {"output"},
         "compare": {"systems", "output_dir"},
         "score": {"checkpoint", "src", "tgt"},
+        "distill": {"checkpoint", "output"},
         "plot": {"runs", "output"},
         "sweep": set(),
     }

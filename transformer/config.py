@@ -95,6 +95,15 @@ class FinalConfig:
 
 
 @dataclass
+class WarmStartConfig:
+    """What a new run begins with; see `transformer.training.warm_start`."""
+
+    checkpoint: str | None  # a folder
+    tokenizer: str  # checkpoint, new
+    frozen: list[str]  # parts of the model, names or patterns
+
+
+@dataclass
 class TrainConfig:
     """`train`."""
 
@@ -109,6 +118,7 @@ class TrainConfig:
     tokenizer: Leaf
     batching: Leaf
     model: ModelConfig
+    warm_start: WarmStartConfig
     optimizer: Leaf
     schedule: Leaf
     loss: Leaf
@@ -154,6 +164,21 @@ class ScoreConfig:
     format: str  # tsv, jsonl
     max_tokens: int  # source and target tokens in a batch
     buffer_lines: int  # pairs read ahead
+    runtime: RuntimeConfig
+
+
+@dataclass
+class DistillConfig:
+    """`distill`."""
+
+    checkpoint: Any  # a folder, or a list of folders: an ensemble
+    output: str  # folder
+    src: str | None  # a file instead of the training split
+    ref: str | None
+    choose: str  # best, nearest
+    data_root: str | None  # where the checkpoint's corpus lies now
+    decoding: Leaf
+    translation: TranslationConfig
     runtime: RuntimeConfig
 
 
@@ -271,6 +296,7 @@ def check(config: TrainConfig) -> None:
     # saved/NAME is written, and with overwrite=true deleted.
     if not Path(config.name).parts or Path(config.name).is_absolute() or ".." in Path(config.name).parts:
         raise UserError(f"name is {config.name!r}, but must be that of a folder in saved_dir and results_dir")
+    _check_warm_start(config.warm_start)
     if config.training.max_len + 1 > config.model.max_len:
         raise UserError(
             f"training.max_len ({config.training.max_len}) and the end of sentence do not fit model.max_len "
@@ -278,9 +304,20 @@ def check(config: TrainConfig) -> None:
         )
 
 
+def _check_warm_start(config: WarmStartConfig) -> None:
+    if config.tokenizer not in ("checkpoint", "new"):
+        raise UserError(f"warm_start.tokenizer is {config.tokenizer}, but must be one of checkpoint, new")
+    if config.checkpoint is None and config.frozen:
+        raise UserError(
+            f"warm_start.frozen is {', '.join(config.frozen)}, but warm_start.checkpoint is null: random weights would "
+            "never be trained; name a checkpoint, or freeze nothing"
+        )
+
+
 SCHEMAS: dict[str, type] = {
     "train": TrainConfig,
     "translate": TranslateConfig,
+    "distill": DistillConfig,
     "evaluate": EvaluateConfig,
     "average": AverageConfig,
     "compare": CompareConfig,

@@ -33,7 +33,7 @@ def test_a_page_has_its_parts_in_order(command: str, pages: dict[str, str]) -> N
 
 def test_only_the_groups_of_a_command_are_offered(pages: dict[str, str]) -> None:
     offered = {command: re.findall(r"^  ([\w/@]+)=\w+ +or ", page, re.MULTILINE) for command, page in pages.items()}
-    assert offered["translate"] == ["decoding"]
+    assert offered["translate"] == offered["distill"] == ["decoding"]
     assert offered["evaluate"] == ["decoding", "metrics"]
     assert offered["compare"] == ["decoding", "metrics", "significance"]
     assert offered["sweep"] == ["sweep"]

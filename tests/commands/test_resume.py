@@ -19,6 +19,8 @@ BEFORE: dict[str, Any] = {
     "decoding": {"beam_size": 5},
     "decoding_other": 1,
     "data": {"root": "a", "src_language": "en"},
+    "saved_dir": "saved",
+    "name": "run",
 }
 
 
@@ -56,7 +58,8 @@ def test_all_changes_are_in_the_refusal() -> None:
         refuse_changes(OmegaConf.create(BEFORE), now)  # type: ignore[arg-type]
     told = "seed was 1 and is now 2, optimizer.lr was 0.1 and is now 0.5"
     assert str(caught.value) == (
-        f"this run cannot be resumed with another config: {told}; change it back, or use another name"
+        f"this run cannot be resumed with another config: {told}; change it back, or use another name (with "
+        "warm_start.checkpoint=saved/run/last it begins with the weights of this one)"
     )
 
 

@@ -197,7 +197,8 @@ def test_resuming_with_another_rate_is_refused_with_both(copied_run: Any, call: 
     ended = call("train", [*copied_run.overrides, "resume=true", "optimizer.lr=0.5"], copied_run.folder)
     assert ended.sentence == (
         "transformer-train: this run cannot be resumed with another config: "
-        "optimizer.lr was 0.003 and is now 0.5; change it back, or use another name"
+        "optimizer.lr was 0.003 and is now 0.5; change it back, or use another name (with "
+        "warm_start.checkpoint=saved/run/last it begins with the weights of this one)"
     )
     assert snapshot(copied_run.folder) == before
 
@@ -351,9 +352,10 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_never_stopped(
     assert_same_run(tmp_path, uninterrupted)
 
 
-def test_two_processes_train_together(run: Any, quick: list[str], tmp_path: Path) -> None:
+def test_two_processes_train_together_and_freeze_the_same(run: Any, quick: list[str], tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, "-m", "transformer.commands.train", *quick, "training.max_epochs=1"]
+    command += [f"warm_start.checkpoint={run.best}", "warm_start.frozen=[encoder_layers]"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, env=environment)
     assert ended.returncode == 0, ended.stderr
@@ -364,3 +366,6 @@ def test_two_processes_train_together(run: Any, quick: list[str], tmp_path: Path
     assert told["n_tgt_tokens"] == alone["n_tgt_tokens"]
     assert 0 < told["valid_loss"] < 8
     assert {path.name for path in (tmp_path / "saved" / "run").iterdir()} == {"best", "last", "step_000000004"}
+    before, after = load_tensors(run.best / "model.pt"), weights(tmp_path)
+    same = {name for name, tensor in after.items() if torch.equal(tensor, before[name])}
+    assert same == {name for name in after if name.startswith("encoder_layers.")}

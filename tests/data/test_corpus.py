@@ -71,7 +71,7 @@ def test_unknown_split_lists_those_there_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_missing_split_names_the_key(tmp_path: Path, split: str) -> None:
     with pytest.raises(UserError, match=rf"data\.{split} names no files; say data\.{split}\.src=FILE"):
-        files_corpus(tmp_path, **{split: NOTHING})
+        files_corpus(tmp_path, **{split: NOTHING}).check_validation()
 
 
 def test_lists_of_different_lengths_are_told_with_both_numbers(tmp_path: Path) -> None:

@@ -43,6 +43,14 @@ def test_every_weight_and_its_gradient_has_a_histogram_each_epoch(looked_at):
         assert (last.min, last.max) == pytest.approx((weights[name].min().item(), weights[name].max().item()))
 
 
+def test_what_is_frozen_has_no_gradient_to_be_seen():
+    layers = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
+    layers[0].requires_grad_(False)
+    seen = LastGradients(layers)
+    layers(torch.ones(1, 2)).sum().backward()
+    assert {name for name, _ in seen.items()} == {"1.weight", "1.bias"}
+
+
 def test_the_graph_is_that_of_the_model(looked_at):
     graph = GraphDef.FromString(read(looked_at / "results" / "run").Graph().SerializeToString())
     names = {node.name for node in graph.node}

@@ -8,7 +8,10 @@ import pytest
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "translate", "average", "compare", "score", "plot", "sweep"])
+COMMANDS = ["train", "evaluate", "translate", "distill", "average", "compare", "score", "plot", "sweep"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_script_does_nothing_but_start_its_command(command: str) -> None:
     imported, guarded = ast.parse((SCRIPTS / f"{command}.py").read_text(encoding="utf-8")).body
     assert ast.unparse(imported) == f"from transformer.commands.{command} import main"

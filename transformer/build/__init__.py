@@ -8,6 +8,7 @@ from transformer.build.part import explained, instantiate
 from transformer.build.run import observers, optimizer, trainer, validation_decoder
 from transformer.build.source import Data, data, loader
 from transformer.build.stored import Loaded, checkpoint_config, load, load_together
+from transformer.build.warm import keeps_tokenizer, told_of, warm_start, with_tokenizer_of
 
 __all__ = [
     "Data",
@@ -17,6 +18,7 @@ __all__ = [
     "explained",
     "found_budget",
     "instantiate",
+    "keeps_tokenizer",
     "load",
     "load_pretrained",
     "load_together",
@@ -29,7 +31,10 @@ __all__ = [
     "resumed_budget",
     "runtime",
     "search",
+    "told_of",
     "trainer",
     "translator",
     "validation_decoder",
+    "warm_start",
+    "with_tokenizer_of",
 ]

@@ -13,6 +13,7 @@ from transformer.training.budget import find
 from transformer.training.distributed import World
 from transformer.training.precision import Precision
 from transformer.training.update import Updater
+from transformer.training.warm_start import freeze
 
 AUTO = "auto"
 
@@ -35,6 +36,7 @@ def found_budget(config: TrainConfig, world: World, source: Data) -> tuple[Train
     if config.batching.get("max_tokens") != AUTO:
         return config, None
     built = model(config.model, source.tokenizers, config.runtime).to(world.device)
+    freeze(built, config.warm_start.frozen)
     with explained("runtime"):
         precision = Precision(config.runtime.precision, world.device)
     updater = Updater(

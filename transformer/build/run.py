@@ -12,6 +12,8 @@ from transformer.build.decoder import search, translator
 from transformer.build.network import load_pretrained, model
 from transformer.build.part import explained, instantiate
 from transformer.build.source import Data, loader
+from transformer.build.stored import Loaded
+from transformer.build.warm import keeps_tokenizer, provenance, take_up
 from transformer.config import TrainConfig
 from transformer.data.corpus import Corpus
 from transformer.decoding.alignment import Aligner
@@ -33,6 +35,7 @@ from transformer.training.optimizer import parameter_groups
 from transformer.training.precision import Precision
 from transformer.training.schedule import Schedule
 from transformer.training.trainer import Decoded, Limits, Trainer
+from transformer.training.warm_start import freeze
 
 SMOOTHING_PRIORS = ("uniform", "unigram")
 N_LOOKS = 2  # samples whose attention is shown each epoch
@@ -125,12 +128,28 @@ def objective(config: TrainConfig, built: Transformer, source: Data) -> Objectiv
             raise UserError(f"loss: {error}") from error
 
 
-def trainer(config: TrainConfig, world: World, source: Data) -> Trainer:
-    """A trainer at the start of its run."""
-    limits_config = config.training
+def _model(config: TrainConfig, source: Data, start: Loaded | None) -> Transformer:
+    """The model that is trained, with the weights that it begins with."""
     built = model(config.model, source.tokenizers, config.runtime)
-    load_pretrained(built, source.tokenizers, source.trainer)
-    built.to(world.device)
+    if not keeps_tokenizer(config):
+        load_pretrained(built, source.tokenizers, source.trainer)
+    if start:
+        take_up(start, built, source.tokenizers)
+    freeze(built, config.warm_start.frozen)
+    return built
+
+
+def trainer(config: TrainConfig, world: World, source: Data, start: Loaded | None = None) -> Trainer:
+    """A trainer at the start of its run.
+
+    Args:
+        config: of the run.
+        world: the processes.
+        source: what is trained on.
+        start: the checkpoint that it begins with, if any; a run that is resumed needs none.
+    """
+    limits_config = config.training
+    built = _model(config, source, start).to(world.device)
     with explained("training"):
         limits = Limits(
             max_epochs=limits_config.max_epochs,
@@ -163,7 +182,11 @@ def trainer(config: TrainConfig, world: World, source: Data) -> Trainer:
         checkpoints=folder,
         observers=observers(config) if world.is_main else [],
         identify=partial(_identify, source),
-        environment={"seed": str(config.seed), **environment(world.device)},
+        environment={
+            "seed": str(config.seed),
+            **environment(world.device),
+            **({"warm_start": provenance(start)} if start else {}),
+        },
     )
 
 

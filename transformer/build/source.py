@@ -36,6 +36,7 @@ class Data:
 def data(config: TrainConfig, tokenizers: TokenizerPair | None = None) -> Data:
     """Corpus, tokenizers (trained if none are given) and prepared pairs."""
     corpus = instantiate(config.data, "data", Corpus)  # type: ignore[type-abstract]
+    corpus.check_validation()
     trainer = instantiate(config.tokenizer, "tokenizer", TokenizerTrainer)  # type: ignore[type-abstract]
     corpus.prepare()
     cache = Path(config.cache_dir)

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from transformer.build.network import model
-from transformer.config import RuntimeConfig, TrainConfig
+from transformer.config import RuntimeConfig, TrainConfig, WarmStartConfig
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.search import StepModel
@@ -55,6 +55,8 @@ def checkpoint_config(folder: Path) -> TrainConfig:
         text = OmegaConf.to_yaml(config)
     except Exception as error:  # the YAML reader's errors have no base in common with the others
         raise UserError(f"{path} is no training config ({str(error).splitlines()[0]})") from error
+    if OmegaConf.is_missing(config, "warm_start"):  # the checkpoint is older than warm starts
+        config.warm_start = WarmStartConfig(checkpoint=None, tokenizer="checkpoint", frozen=[])
     if "${" in text:
         raise UserError(f"{path} is no training config of ours: it holds an interpolation, ${{...}}")
     return cast(TrainConfig, config)

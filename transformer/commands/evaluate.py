@@ -35,12 +35,13 @@ def _file_pair(config: EvaluateConfig | CompareConfig, languages: tuple[str, str
     return (config.src, config.ref) if config.src is not None and config.ref is not None else None
 
 
-def _corpus(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> Corpus:
+def corpus_of(loaded: build.Loaded, data_root: str | None) -> Corpus:
+    """The corpus that a checkpoint was trained on, where it lies now."""
     trained_on = loaded.config.data
-    if config.data_root is not None:
+    if data_root is not None:
         if "root" not in trained_on:
             raise UserError("data_root does not apply: the checkpoint's corpus is given by files; use src and ref")
-        trained_on = {**trained_on, "root": config.data_root}
+        trained_on = {**trained_on, "root": data_root}
     return build.instantiate(trained_on, "data", Corpus)  # type: ignore[type-abstract]
 
 
@@ -51,7 +52,7 @@ def texts(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> dict[
         pair = {"src": files[0], "tgt": files[1], "tsv": None}
         corpus: Corpus = FilesCorpus(*languages, pair, pair, {"test": pair})
         return {config.testset or Path(files[0]).name: list(corpus.pairs("test"))}
-    corpus = _corpus(config, loaded)
+    corpus = corpus_of(loaded, config.data_root)
     corpus.prepare()
     wanted = corpus.splits()[2:] if config.split == "all" else names(config.split, "split")
     return {name: list(corpus.pairs(name)) for name in map(corpus.resolve, wanted)}

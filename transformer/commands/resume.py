@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from transformer.config import EvaluateConfig, SweepConfig, TrainConfig
+from transformer.config import DistillConfig, EvaluateConfig, SweepConfig, TrainConfig
 from transformer.error import UserError
 
 # Everything else decides the bits of the weights.
@@ -66,7 +66,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
     }
 
 
-def plain(config: TrainConfig | EvaluateConfig | SweepConfig) -> dict[str, Any]:
+def plain(config: TrainConfig | EvaluateConfig | SweepConfig | DistillConfig) -> dict[str, Any]:
     """A composed config as dicts and lists, interpolations resolved."""
     return cast(dict[str, Any], OmegaConf.to_container(cast(DictConfig, config), resolve=True))
 
@@ -80,4 +80,7 @@ def refuse_changes(saved: TrainConfig, now: TrainConfig) -> None:
     differing = changes(*(plain(config) for config in (saved, now)))
     if differing:
         told = ", ".join(f"{key} was {old} and is now {new}" for key, (old, new) in differing.items())
-        raise UserError(f"this run cannot be resumed with another config: {told}; change it back, or use another name")
+        raise UserError(
+            f"this run cannot be resumed with another config: {told}; change it back, or use another name "
+            f"(with warm_start.checkpoint={now.saved_dir}/{now.name}/last it begins with the weights of this one)"
+        )

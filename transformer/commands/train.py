@@ -35,6 +35,11 @@ def _refuse(config: TrainConfig, saved: Path) -> None:
         )
     if config.resume and config.overwrite:
         raise UserError("resume and overwrite are both true; choose one")
+    start = config.warm_start.checkpoint
+    if config.overwrite and start is not None and Path(start).resolve().is_relative_to(saved.resolve()):
+        raise UserError(
+            f"warm_start.checkpoint={start} lies in {saved}, which overwrite=true deletes; use another name"
+        )
     if not config.resume and not config.overwrite and any(path.name != LOCK for path in saved.glob("*")):
         raise UserError(f"{saved} exists; use resume=true to go on, overwrite=true to start anew, or another name")
 
@@ -56,7 +61,7 @@ def _resumed(config: TrainConfig, saved: Path) -> tuple[Path | None, TrainConfig
         print(complaint)
     if newest:
         before = build.checkpoint_config(newest)
-        config = build.resumed_budget(before, config)
+        config = build.with_tokenizer_of(before, build.resumed_budget(before, config))
         refuse_changes(before, config)
     elif complaints:
         raise UserError(
@@ -65,16 +70,20 @@ def _resumed(config: TrainConfig, saved: Path) -> tuple[Path | None, TrainConfig
     return newest, config
 
 
-def _data(config: TrainConfig, world: World, newest: Path | None) -> build.Data:
+def _data(config: TrainConfig, world: World, newest: Path | None, start: build.Loaded | None) -> build.Data:
     """Prepared on the main process first, then opened by all; a resumed run keeps the tokenizers of its checkpoint."""
     tokenizers = TokenizerPair.load(newest / TOKENIZER) if newest else None
+    if start and build.keeps_tokenizer(config):
+        tokenizers = start.tokenizers
     if world.is_main:
         build.data(config, tokenizers)
     world.any(False)
     return build.data(config, tokenizers)
 
 
-def _tell(config: TrainConfig, source: build.Data, trainer: Trainer, newest: Path | None) -> None:
+def _tell(
+    config: TrainConfig, source: build.Data, trainer: Trainer, newest: Path | None, start: build.Loaded | None
+) -> None:
     """Says what is trained on what, and keeps the resolved config with the results."""
     if newest:
         print(f"resumed from {newest}, step {trainer.progress.step}")
@@ -85,7 +94,12 @@ def _tell(config: TrainConfig, source: build.Data, trainer: Trainer, newest: Pat
         print(f"{split}: {len(store):,} of {store.n_read:,} pairs used, left out: {left_out}")
     sizes = source.tokenizers.src.vocab_size, source.tokenizers.tgt.vocab_size
     print(f"vocabulary: {sizes[0]:,} joint" if source.tokenizers.joint else f"vocabulary: {sizes[0]:,} + {sizes[1]:,}")
-    print(f"model: {trainer.objective.model.n_parameters:,} parameters\n{describe(trainer.objective.model)}")
+    for sentence in build.told_of(start, source.tokenizers) if start else ():
+        print(sentence)
+    model = trainer.objective.model
+    n_frozen = sum(p.numel() for p in model.parameters()) - model.n_parameters
+    frozen = f", {n_frozen:,} of them frozen" if n_frozen else ""
+    print(f"model: {model.n_parameters + n_frozen:,} parameters{frozen}\n{describe(model)}")
     print(f"batches: {len(trainer.batches):,} an epoch, padding efficiency {trainer.batches.padding_efficiency:.1f}%")
     results = Path(config.results_dir) / config.name
     results.mkdir(parents=True, exist_ok=True)
@@ -152,24 +166,30 @@ def run(config: TrainConfig, others: Sequence[Observer] = ()) -> int:
 def _train(config: TrainConfig, world: World, folder: Path, others: Sequence[Observer]) -> int:
     asked, results = plain(config), Path(config.results_dir) / config.name
     newest, config = _resumed(config, folder) if config.resume else (None, config)
-    source = _data(config, world, newest)
+    start = None if newest else build.warm_start(config)
+    if start:
+        config = build.with_tokenizer_of(start.config, config)
+    source = _data(config, world, newest, start)
     if world.is_main:
         _try_final(config, source)
     config, told = build.found_budget(config, world, source)
     if told and world.is_main:
         print(told)
     seed_everything(config.seed)
-    trainer = build.trainer(config, world, source)
+    trainer = build.trainer(config, world, source, start)
     if world.rank:  # the same weights as the others from here on, but dropout of its own
         seed_everything(config.seed, world.rank)
     if newest:
         trainer.load(newest)
+        origin = read_manifest(newest).get("environment", {}).get("warm_start")
+        trainer.environment |= {"warm_start": origin} if origin else {}
     if world.is_main:
         if config.overwrite:  # not before: nothing but the training itself can fail from here on
             _clear(config, folder)
-        _tell(config, source, trainer, newest)
+        _tell(config, source, trainer, newest, start)
         forget(results)
         trainer.observers = [*trainer.observers, *others]
+    del start  # its weights need not stay in memory
     try:
         trainer.fit(config.name, plain(config))
     except Interrupted as stop:

@@ -58,6 +58,15 @@ class Corpus(ABC):
     def parts(self, split: str) -> list[Part]:
         """The files of a split, in order."""
 
+    def check_validation(self) -> None:
+        """Refuses a corpus to validate on that has nothing for it; as a part of a mixture it may lack that.
+
+        Raises:
+            UserError: the validation split names no files.
+        """
+        if not self.parts("validation"):
+            raise UserError("this corpus has no validation split; choose another one, or mix it with one that has")
+
     def resolve(self, split: str) -> str:
         """The exact name of a split; "test" means the first test split when no split has that very name.
 
@@ -219,22 +228,29 @@ class FilesCorpus(Corpus):
         """See configs/data/files.yaml for the meaning of the arguments.
 
         Raises:
-            UserError: train or validation names no files; src and tgt name different numbers of files; unknown key; a
-                test split is called train or validation.
+            UserError: train names no files; src and tgt name different numbers of files; unknown key; a test split is
+                called train or validation.
         """
         super().__init__(src_language, tgt_language)
         self._parts: dict[str, list[Part]] = {}
         for name, files in (("train", train), ("validation", validation)):
             self._parts[name] = _parts_of(files, f"data.{name}")
-            if not self._parts[name]:
-                raise UserError(
-                    f"data.{name} names no files; say data.{name}.src=FILE data.{name}.tgt=FILE or data.{name}.tsv=FILE"
-                )
+        self._check("train")
         for name, files in tests.items():
             if name in ("train", "validation"):
                 raise UserError(f"data.tests.{name}: a test split cannot be called {name}; give it another name")
             if parts := _parts_of(files, f"data.tests.{name}"):
                 self._parts[name] = parts
+
+    def _check(self, name: str) -> None:
+        if not self._parts[name]:
+            raise UserError(
+                f"data.{name} names no files; say data.{name}.src=FILE data.{name}.tgt=FILE or data.{name}.tsv=FILE"
+            )
+
+    def check_validation(self) -> None:
+        """See Corpus."""
+        self._check("validation")
 
     def prepare(self) -> None:
         """Checks that every file is there and readable.

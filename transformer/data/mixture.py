@@ -12,7 +12,7 @@ from transformer.error import UserError
 class MixtureCorpus(Corpus):
     """The training splits of several corpora, in shares that need not be those of their sizes.
 
-    Test splits are called NAME_SPLIT, after the corpus that they come from.
+    Test splits are called NAME_SPLIT, after the corpus that they come from. Only one corpus needs a validation split.
     """
 
     def __init__(
@@ -55,6 +55,18 @@ class MixtureCorpus(Corpus):
         if validation is not None and validation not in self.corpora:
             raise UserError(f"data.validation is {validation}, but data.corpora has {', '.join(self.corpora)}")
         self.temperature, self.weights, self.validation = temperature, dict(weights), validation
+
+    def check_validation(self) -> None:
+        """See Corpus; it is enough that one of the corpora has something to validate on."""
+        if not self.parts("validation"):
+            if self.validation is None:
+                raise UserError(
+                    "no corpus of data.corpora has a validation split; give one of them files to validate on"
+                )
+            raise UserError(
+                f"data.corpora.{self.validation} has no validation split; give it files to validate on, or name "
+                "another corpus as data.validation"
+            )
 
     def prepare(self) -> None:
         """Puts the files of all corpora in place."""

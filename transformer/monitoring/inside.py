@@ -18,6 +18,7 @@ class LastGradients:
         self.hooks = [
             parameter.register_post_accumulate_grad_hook(partial(self._keep, name))
             for name, parameter in model.named_parameters()
+            if parameter.requires_grad  # frozen ones have no gradient
         ]
 
     def _keep(self, name: str, parameter: Tensor) -> None:

@@ -24,7 +24,7 @@ def _acquire(path: Path) -> TextIO:
             holder = file.read().strip() or "a process that has not said its name"
             file.close()
             raise UserError(
-                f"{path.parent} is in use by {holder}; wait for it, stop it, or train under another name"
+                f"{path.parent} is in use by {holder}; wait for it, stop it, or use another name"
             ) from error
         # The holder before us may have removed the file between our opening and our locking it.
         with contextlib.suppress(FileNotFoundError):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 def parameter_groups(model: nn.Module) -> list[dict[str, object]]:
     """Two groups: matrices, which weight decay shrinks, and biases and norms, which it leaves alone."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    groups: list[dict[str, object]] = [{"params": [p for p in parameters if p.dim() > 1]}]
+    matrices = [p for p in parameters if p.dim() > 1]
+    groups: list[dict[str, object]] = [{"params": matrices}] if matrices else []
     if vectors := [p for p in parameters if p.dim() <= 1]:
         groups.append({"params": vectors, "weight_decay": 0.0})
     return groups

@@ -1,0 +1,4 @@
+from transformer.commands.distill import main
+
+if __name__ == "__main__":
+    main()
