@@ -107,7 +107,12 @@ class Corpus(ABC):
         return digest.hexdigest()
 
 
-def _check_languages(src_language: str, tgt_language: str) -> None:
+def check_languages(src_language: str, tgt_language: str) -> None:
+    """Refuses languages other than English and German, one for each side.
+
+    Raises:
+        UserError: with both values.
+    """
     if {src_language, tgt_language} != {"en", "de"}:
         raise UserError(
             f"src_language={src_language} and tgt_language={tgt_language}: this corpus has en and de, one for each side"
@@ -128,7 +133,7 @@ class BundledCorpus(Corpus):
         Raises:
             UserError: the languages are not en and de.
         """
-        _check_languages(src_language, tgt_language)
+        check_languages(src_language, tgt_language)
         super().__init__(src_language, tgt_language)
         self.root = Path(root)
 
@@ -176,7 +181,7 @@ class Multi30kCorpus(Corpus):
         Raises:
             UserError: the languages are not en and de.
         """
-        _check_languages(src_language, tgt_language)
+        check_languages(src_language, tgt_language)
         super().__init__(src_language, tgt_language)
         self.root = Path(root)
 
