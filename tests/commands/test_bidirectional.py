@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from transformer.commands import compare
 from transformer.data.tokenizer.base import TokenizerPair
 
 SEARCH = ["decoding=greedy", "translation.max_len_ratio=1"]
@@ -99,13 +100,6 @@ def test_a_language_the_model_does_not_know_is_told(
     assert "it knows one direction only" in ended.sentence
 
 
-def test_compare_takes_plain_text(best: str, call: Any, calm: list[str], tmp_path: Path) -> None:
-    (tmp_path / "other.txt").write_text("the dog\n" * 12)
-    systems = f"systems=[{best.removeprefix('checkpoint=')},other.txt]"
-    ended = call("compare", [systems, *calm, *SEARCH, "output_dir=out", "significance.n_samples=10"], tmp_path)
-    assert ended.code == 0, ended.err
-
-
 def test_one_way_goes_on_with_the_same_vocabulary(both: Path, quick: list[str], call: Any, tmp_path: Path) -> None:
     ended = call("train", directed(quick, "data.both=false", "training.max_epochs=1", "seed=2"), tmp_path)
     assert ended.code == 0, ended.err
@@ -119,3 +113,17 @@ def test_a_run_in_both_directions_resumes(quick: list[str], call: Any, tmp_path:
     ended = call("train", directed(quick, "training.max_steps=5", "resume=true"), tmp_path)
     assert ended.code == 0, ended.err
     assert "step 3" in ended.out
+
+
+def test_words_are_counted_in_the_language_that_is_written(
+    best: str, call: Any, calm: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(compare, "word_counts", lambda lines: seen.append(list(lines)) or {})
+    (tmp_path / "other.txt").write_text("the dog\n" * 12)
+    systems = f"systems=[{best.removeprefix('checkpoint=')},other.txt]"
+    for more in ([], ["into=src"]):
+        arguments = [systems, *calm, *SEARCH, "output_dir=out", "significance.n_samples=10", *more]
+        assert call("compare", arguments, tmp_path).code == 0
+    assert [len(lines) for lines in seen] == [60, 60]
+    assert [line.split()[::-1] for line in seen[0]] == [line.split() for line in seen[1]]

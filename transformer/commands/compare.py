@@ -40,8 +40,9 @@ def _counts(config: CompareConfig, first: build.Loaded | None) -> dict[str, int]
     if first is None:
         return None
     try:
-        corpus = trained_on(config, first)
-        return word_counts(pair.tgt for pair in corpus.pairs("train"))
+        corpus = trained_on(config, first).for_vocabulary()  # one direction, its target side in the language written
+        side = 0 if config.into == corpus.src_language else 1
+        return word_counts(pair[side] for pair in corpus.pairs("train"))
     except UserError as error:
         print(f"words are counted in the references, not in the training text: {error}")
         return None

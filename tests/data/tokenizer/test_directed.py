@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer.data.bidirectional import BidirectionalCorpus
@@ -59,6 +59,7 @@ def test_elsewhere_it_is_only_text(pairs: dict[str, TokenizerPair], kind: str, l
     assert not reserved & set(ids[1:])
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.text(max_size=20))
 def test_no_text_makes_a_language_token(pairs: dict[str, TokenizerPair], text: str) -> None:
     for pair in pairs.values():
