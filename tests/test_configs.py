@@ -48,7 +48,9 @@ class Group:
     partial: bool = False
 
 
-NEED_MORE = {"data=files", "data=mixture", "metrics=comet", "monitor=mlflow", "monitor=wandb"}  # files, or a package
+# Files, a corpus, or a package.
+NEED_MORE = {f"data={name}" for name in ("files", "mixture", "bidirectional")}
+NEED_MORE |= {"metrics=comet", "monitor=mlflow", "monitor=wandb"}
 
 # Where leaves stand in a composed config; a group whose value is a mapping of leaves has a star.
 LEAVES = {

@@ -139,6 +139,7 @@ class TranslateConfig:
     """`translate`."""
 
     checkpoint: Any  # a folder, or a list of folders: an ensemble
+    into: str | None  # language, of a model for several
     input: str | None  # file; null = standard input
     output: str | None  # file; null = standard output
     input_format: str  # lines, tsv
@@ -158,6 +159,7 @@ class ScoreConfig:
     """`score`."""
 
     checkpoint: Any  # a folder, or a list of folders: an ensemble
+    into: str | None  # language, of a model for several
     src: str
     tgt: str
     output: str | None  # file; null = standard output
@@ -188,6 +190,7 @@ class EvaluateConfig:
 
     checkpoint: Any  # a folder, or a list of folders
     ensemble: bool
+    into: str | None  # language, of a model for several
     split: Any  # a name, or a list of names
     testset: str | None  # sacreBLEU's name of a set, instead of a split
     src: str | None  # a file pair instead of a split
@@ -207,6 +210,7 @@ class CompareConfig:
     """`compare`."""
 
     systems: Any  # a list of folders and files
+    into: str | None  # language, of a model for several
     split: str
     testset: str | None  # sacreBLEU's name of a set, instead of a split
     src: str | None  # a file pair instead of a split

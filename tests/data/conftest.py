@@ -68,3 +68,12 @@ def multi30k_root() -> Path:
     if not root.is_dir():
         pytest.skip("the Multi30k files are not here")
     return root
+
+
+@pytest.fixture(scope="session")
+def tatoeba_root() -> Path:
+    """The folder of the Tatoeba archive, where this checkout has it next to it."""
+    root = Path(__file__).resolve().parents[3] / "shared" / "data" / "tatoeba"
+    if not root.is_dir():
+        pytest.skip("the Tatoeba archive is not here")
+    return root

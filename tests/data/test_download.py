@@ -40,6 +40,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:  # the name http.server calls
         wanted = self.headers.get("Range")
         self.server.ranges_seen.append(wanted)
+        if "urllib" in (self.headers.get("User-Agent") or "urllib"):  # as the site of the Tatoeba archive does
+            self.send_error(406)
+            return
         if self.server.status:
             self.send_error(self.server.status.pop(0))
             return

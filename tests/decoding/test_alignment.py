@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
-from transformer.decoding.alignment import Aligner, Attention, pharaoh, words_of_pieces, words_written
+from transformer.data.tokenizer.base import Directed
+from transformer.decoding.alignment import NO_WORD, Aligner, Attention, pharaoh, words_of_pieces, words_written
 from transformer.error import UserError
 from transformer.model.layers import LayerShape
 from transformer.model.position.sinusoidal import Sinusoidal
@@ -72,6 +73,27 @@ def test_an_alignment_by_hand() -> None:
     assert attention.alignment(None) == [(1, 0), (1, 1)]
     assert pharaoh(attention.alignment(1)) == "0-0 0-1"
     assert Attention(["</s>"], [], np.zeros((1, 1, 0, 1)), [], []).alignment(None) == []
+
+
+class Marked(Pieces):
+    """The same, with ids 10 and 11 for language tokens."""
+
+    vocab_size, lowercase, samples = 12, False, False
+    pieces = (*Pieces.pieces, "<2de>", "<2en>")
+
+    def language_id(self, token: str) -> int:
+        return 4 + self.pieces.index(token)
+
+
+def test_a_language_token_is_no_word_of_the_line_unless_it_is_typed() -> None:
+    tokenizer = Directed(cast(Any, Marked()), ("<2de>", "<2en>"))
+    for line, words in (("ab c", [NO_WORD, 0, 0, 1]), ("<2en> ab c", [NO_WORD, 1, 1, 2]), ("", [])):
+        assert words_of_pieces(line, tokenizer.encode(line), tokenizer) == words
+    cut = tokenizer.encode("ab c")[:-1]
+    assert words_of_pieces("ab c", cut, tokenizer) == [NO_WORD, 0, 0]
+    weights = np.asarray([[[[0.7, 0.1, 0.2, 0.0]]]])  # most of it on the token
+    assert Attention(["<2de>", "_a", "_c", "</s>"], ["_a"], weights, [NO_WORD, 0, 1], [0]).alignment(None) == [(1, 0)]
+    assert Attention(["<2de>", "</s>"], ["_a"], weights[..., :2], [NO_WORD], [0]).alignment(None) == []
 
 
 def test_attention_is_the_model_s_own_batched_or_alone() -> None:

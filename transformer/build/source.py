@@ -8,7 +8,6 @@ from transformer.config import TrainConfig
 from transformer.data.batching import Batching, Sorted
 from transformer.data.corpus import Corpus
 from transformer.data.loader import BatchLoader
-from transformer.data.mixture import MixtureCorpus
 from transformer.data.store import PairStore, prepare_store
 from transformer.data.tokenizer.base import TokenizerPair, TokenizerTrainer, train_tokenizers
 from transformer.training.distributed import World
@@ -40,7 +39,7 @@ def data(config: TrainConfig, tokenizers: TokenizerPair | None = None) -> Data:
     trainer = instantiate(config.tokenizer, "tokenizer", TokenizerTrainer)  # type: ignore[type-abstract]
     corpus.prepare()
     cache = Path(config.cache_dir)
-    tokenizers = tokenizers or train_tokenizers(corpus, trainer, cache)
+    tokenizers = (tokenizers or train_tokenizers(corpus, trainer, cache)).for_corpus(corpus)
     stores = [
         prepare_store(corpus, split, tokenizers, config.training.max_len, cache) for split in ("train", "validation")
     ]
@@ -50,8 +49,7 @@ def data(config: TrainConfig, tokenizers: TokenizerPair | None = None) -> Data:
 def loader(config: TrainConfig, world: World, source: Data) -> tuple[BatchLoader, BatchLoader]:
     """This process's batches for training (shuffled, sampled) and for validation (in order, as they are)."""
     batching = instantiate(config.batching, "batching", Batching)  # type: ignore[type-abstract]
-    mixture = source.corpus
-    planned = mixture.mixed(batching, source.train.lines) if isinstance(mixture, MixtureCorpus) else batching
+    planned = source.corpus.mixed(batching, source.train.lines)
     train = BatchLoader(source.train, planned, config.seed, world.rank, world.size, source.tokenizers)
     train.set_epoch(1)  # so that what is told beforehand is true of the first epoch
     in_order = Sorted(batching.max_tokens)

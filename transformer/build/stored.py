@@ -1,7 +1,7 @@
 """A checkpoint folder to the objects in it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +41,14 @@ class Loaded:
     tokenizers: TokenizerPair
     model: Transformer | Ensemble
     manifest: dict[str, Any]
+
+    def into(self, language: str | None) -> "Loaded":
+        """The same for translating into another language of a model for several; None: into the one of its config.
+
+        Raises:
+            UserError: the model knows no such language.
+        """
+        return self if language is None else replace(self, tokenizers=self.tokenizers.into(language))
 
 
 def checkpoint_config(folder: Path) -> TrainConfig:

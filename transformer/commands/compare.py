@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transformer import build
-from transformer.commands.evaluate import names, texts
+from transformer.commands.evaluate import corpus_of, names, texts
 from transformer.commands.launch import launch
 from transformer.commands.result import labels, write_hypotheses
 from transformer.config import CompareConfig
-from transformer.data.corpus import Corpus
 from transformer.data.reader import read_aligned, read_lines
 from transformer.error import UserError
 from transformer.evaluation.bucket import word_counts
@@ -40,11 +39,10 @@ def _counts(config: CompareConfig, first: build.Loaded | None) -> dict[str, int]
         return word_counts(read_lines(Path(config.train_tgt)))
     if first is None:
         return None
-    data = first.config.data
     try:
-        data = {**data, "root": config.data_root} if config.data_root is not None else data
-        corpus = build.instantiate(data, "data", Corpus)  # type: ignore[type-abstract]
-        return word_counts(pair.tgt for pair in corpus.pairs("train"))
+        corpus = corpus_of(first, config.data_root).for_vocabulary()  # one direction, as it is written
+        side = 0 if config.into == corpus.src_language else 1
+        return word_counts(pair[side] for pair in corpus.pairs("train"))
     except UserError as error:
         print(f"words are counted in the references, not in the training text: {error}")
         return None
@@ -68,7 +66,8 @@ def run(config: CompareConfig) -> None:
         raise UserError(f"systems names {', '.join(systems)}; name two or more different ones")
     metrics = build.metrics(config.metrics)
     significance = build.instantiate(config.significance, "significance", Significance)  # type: ignore[type-abstract]
-    loaded = {name: build.load(name, config.runtime, world.device) for name in systems if Path(name).is_dir()}
+    folders = [name for name in systems if Path(name).is_dir()]
+    loaded = {name: build.load(name, config.runtime, world.device).into(config.into) for name in folders}
     first = next(iter(loaded.values()), None)
     split, sources, references = _lines(config, first)
     given = {name: list(read_lines(Path(name))) for name in systems if name not in loaded}

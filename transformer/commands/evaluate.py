@@ -1,7 +1,8 @@
 """transformer-evaluate: decode test splits with checkpoints and score them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformer import build
 from transformer.commands.launch import launch
@@ -35,19 +36,36 @@ def _file_pair(config: EvaluateConfig | CompareConfig, languages: tuple[str, str
     return (config.src, config.ref) if config.src is not None and config.ref is not None else None
 
 
+def _moved(data: Mapping[str, Any], root: str) -> Mapping[str, Any]:
+    """A corpus's leaf, or the one inside a bidirectional corpus's, with another folder."""
+    if isinstance(data.get("corpus"), Mapping):
+        return {**data, "corpus": _moved(data["corpus"], root)}
+    if "root" not in data:
+        raise UserError("data_root does not apply: the checkpoint's corpus is given by files; use src and ref")
+    return {**data, "root": root}
+
+
 def corpus_of(loaded: build.Loaded, data_root: str | None) -> Corpus:
-    """The corpus that a checkpoint was trained on, where it lies now."""
-    trained_on = loaded.config.data
-    if data_root is not None:
-        if "root" not in trained_on:
-            raise UserError("data_root does not apply: the checkpoint's corpus is given by files; use src and ref")
-        trained_on = {**trained_on, "root": data_root}
-    return build.instantiate(trained_on, "data", Corpus)  # type: ignore[type-abstract]
+    """The corpus that a checkpoint was trained on, in the folder where it is now."""
+    data: Mapping[str, Any] = loaded.config.data
+    data = data if data_root is None else _moved(data, data_root)
+    return build.instantiate(data, "data", Corpus)  # type: ignore[type-abstract]
+
+
+def _languages(data: Mapping[str, Any]) -> tuple[str, str]:
+    """Source and target of a corpus's leaf, or of the first one inside it; "" where it has none."""
+    inside = data.get("corpus") or next(iter(dict(data.get("corpora") or {}).values()), None)
+    if isinstance(inside, Mapping):
+        return _languages(inside)
+    return data.get("src_language", ""), data.get("tgt_language", "")
 
 
 def texts(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> dict[str, list[Pair]]:
     """What a checkpoint is evaluated on: name -> pairs of lines."""
-    languages = loaded.config.data.get("src_language", ""), loaded.config.data.get("tgt_language", "")
+    languages = _languages(loaded.config.data)
+    turned = config.into is not None and config.into == languages[0]
+    if turned:
+        languages = languages[1], languages[0]
     if files := _file_pair(config, languages):
         pair = {"src": files[0], "tgt": files[1], "tsv": None}
         corpus: Corpus = FilesCorpus(*languages, pair, pair, {"test": pair})
@@ -55,7 +73,10 @@ def texts(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> dict[
     corpus = corpus_of(loaded, config.data_root)
     corpus.prepare()
     wanted = corpus.splits()[2:] if config.split == "all" else names(config.split, "split")
-    return {name: list(corpus.pairs(name)) for name in map(corpus.resolve, wanted)}
+    found = {name: list(corpus.pairs(name)) for name in map(corpus.resolve, wanted)}
+    if not turned:
+        return found
+    return {f"{name}_into_{config.into}": [Pair(p.tgt, p.src) for p in pairs] for name, pairs in found.items()}
 
 
 def _folder(config: EvaluateConfig, loaded: build.Loaded) -> Path:
@@ -102,7 +123,7 @@ def run(config: EvaluateConfig) -> None:
     rows: list[Row] = []
     folder = None
     for name, members in systems.items():
-        loaded = build.load_together(members, config.runtime, world.device)
+        loaded = build.load_together(members, config.runtime, world.device).into(config.into)
         folder = folder or _folder(config, loaded)
         facts = {"checkpoint": members if config.ensemble else members[0], "step": loaded.manifest["step"]}
         rows += _evaluated(config, name, loaded, folder, None if len(systems) == 1 else name, facts, world)

@@ -42,7 +42,7 @@ def run(config: ScoreConfig) -> None:
     check_files([config.src, config.tgt], [config.output])
     check_counts(config.src, config.tgt)
     world = build.runtime(config.runtime)
-    loaded = build.load_together(names(config.checkpoint, "checkpoint"), config.runtime, world.device)
+    loaded = build.load_together(names(config.checkpoint, "checkpoint"), config.runtime, world.device).into(config.into)
     scorer = Scorer(loaded.model, loaded.tokenizers, config.max_tokens, world.device, config.buffer_lines)
     form = as_json if config.format == "jsonl" else as_tsv
     total, n_tokens, n_pairs = 0.0, 0, 0

@@ -114,7 +114,7 @@ def run(config: TranslateConfig) -> None:
     _check(config)
     world = build.runtime(config.runtime)
     how = build.search(config.decoding)
-    loaded = build.load_together(names(config.checkpoint, "checkpoint"), config.runtime, world.device)
+    loaded = build.load_together(names(config.checkpoint, "checkpoint"), config.runtime, world.device).into(config.into)
     translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
     aligner = make_aligner(config, loaded, translator.device)
     wanted = requests(input_lines(config.input), config.input_format, config.input or "standard input")

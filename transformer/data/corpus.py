@@ -5,11 +5,16 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
 
 from transformer.data.download import File, download, sha256, verify
 from transformer.data.reader import Pair, read_aligned, read_tsv
 from transformer.error import UserError
+
+if TYPE_CHECKING:
+    from transformer.data.batching import Batching
 
 __all__ = ["BundledCorpus", "Corpus", "FilesCorpus", "Multi30kCorpus", "Pair"]
 
@@ -17,14 +22,26 @@ PathOrPaths: TypeAlias = str | Sequence[str] | None
 """One path, several whose texts follow one another, or None."""
 
 
+def language_token(language: str) -> str:
+    """What stands before source text that is to be translated into a language: <2de>."""
+    return f"<2{language}>"
+
+
 class Part(NamedTuple):
-    """A piece of a split: two aligned files, or one TSV file as `src` with `tgt` None."""
+    """A piece of a split: two aligned files, or one TSV file as `src` with `tgt` None.
+
+    With a language token in `reversed_as` its pairs are read the other way round, that token before each source line.
+    """
 
     src: Path
     tgt: Path | None
+    reversed_as: str | None = None
 
     def pairs(self) -> Iterator[Pair]:
-        return read_tsv(self.src) if self.tgt is None else read_aligned(self.src, self.tgt)
+        pairs = read_tsv(self.src) if self.tgt is None else read_aligned(self.src, self.tgt)
+        if self.reversed_as is None:
+            return pairs
+        return (Pair(f"{self.reversed_as} {pair.tgt}", pair.src) for pair in pairs)
 
     def files(self) -> list[Path]:
         return [self.src] if self.tgt is None else [self.src, self.tgt]
@@ -36,7 +53,11 @@ class Corpus(ABC):
     Attributes:
         src_language: name of the language translated from, for example "en".
         tgt_language: name of the language translated into.
+        language_tokens: tokens that a model for several directions has in its vocabulary, see
+            transformer.data.bidirectional; none for one of a single direction.
     """
+
+    language_tokens: tuple[str, ...] = ()
 
     def __init__(self, src_language: str, tgt_language: str) -> None:
         self.src_language = src_language
@@ -99,6 +120,19 @@ class Corpus(ABC):
                 f"the split {split!r} has no lines at all ({names}); put text into the files or name others"
             )
 
+    def for_vocabulary(self) -> "Corpus":
+        """The corpus on whose training split the tokenizers of this one are trained."""
+        return self
+
+    def mixed(self, batching: "Batching", lines: np.ndarray) -> "Batching":
+        """The batching of the training split: the one given, or one that also decides what is in an epoch.
+
+        Args:
+            batching: plans an epoch once it is known what is in it.
+            lines: (pairs,) integers; the number of each usable pair in the training split, from 1.
+        """
+        return batching
+
     def fingerprint(self, split: str) -> str:
         """SHA-256 (hex) over the languages and the raw bytes of the split's files, in order.
 
@@ -107,6 +141,8 @@ class Corpus(ABC):
         """
         digest = hashlib.sha256(repr((self.src_language, self.tgt_language)).encode())
         for part in self.parts(self.resolve(split)):
+            if part.reversed_as is not None:
+                digest.update(f"\nreversed {part.reversed_as}".encode())
             for file in part.files():
                 digest.update(f"\n{'tsv' if part.tgt is None else 'lines'}{file.suffix}".encode())
                 try:
@@ -116,7 +152,12 @@ class Corpus(ABC):
         return digest.hexdigest()
 
 
-def _check_languages(src_language: str, tgt_language: str) -> None:
+def check_languages(src_language: str, tgt_language: str) -> None:
+    """Refuses languages other than English and German, one for each side.
+
+    Raises:
+        UserError: with both values.
+    """
     if {src_language, tgt_language} != {"en", "de"}:
         raise UserError(
             f"src_language={src_language} and tgt_language={tgt_language}: this corpus has en and de, one for each side"
@@ -137,7 +178,7 @@ class BundledCorpus(Corpus):
         Raises:
             UserError: the languages are not en and de.
         """
-        _check_languages(src_language, tgt_language)
+        check_languages(src_language, tgt_language)
         super().__init__(src_language, tgt_language)
         self.root = Path(root)
 
@@ -185,7 +226,7 @@ class Multi30kCorpus(Corpus):
         Raises:
             UserError: the languages are not en and de.
         """
-        _check_languages(src_language, tgt_language)
+        check_languages(src_language, tgt_language)
         super().__init__(src_language, tgt_language)
         self.root = Path(root)
 

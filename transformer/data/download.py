@@ -146,7 +146,8 @@ def _fetch(url: str, out: BinaryIO, file: File, by_hand: str) -> None:
 
 def _receive(url: str, out: BinaryIO, file: File, by_hand: str) -> None:
     have = out.tell()
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    headers = {"User-Agent": "transformer-train"}  # some servers refuse the name that urllib gives itself
+    request = urllib.request.Request(url, headers=headers | ({"Range": f"bytes={have}-"} if have else {}))
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         if have and response.status != 206:  # the server sends everything again
             _empty(out)

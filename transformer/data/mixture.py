@@ -55,6 +55,12 @@ class MixtureCorpus(Corpus):
         if validation is not None and validation not in self.corpora:
             raise UserError(f"data.validation is {validation}, but data.corpora has {', '.join(self.corpora)}")
         self.temperature, self.weights, self.validation = temperature, dict(weights), validation
+        self.language_tokens = next((c.language_tokens for c in self.corpora.values() if c.language_tokens), ())
+
+    def for_vocabulary(self) -> "MixtureCorpus":
+        """The same of the corpora's texts for vocabularies."""
+        corpora = {name: corpus.for_vocabulary() for name, corpus in self.corpora.items()}
+        return MixtureCorpus(corpora, self.temperature, self.weights, self.validation)
 
     def check_validation(self) -> None:
         """See Corpus; it is enough that one of the corpora has something to validate on."""
@@ -92,7 +98,7 @@ class MixtureCorpus(Corpus):
 
         Args:
             batching: plans an epoch once it is known what is in it.
-            lines: (pairs,) integers; the number of each usable pair in the training split, from 1, ascending.
+            lines: (pairs,) integers; the number of each usable pair in the training split, from 1.
 
         Raises:
             UserError: no pair of a corpus is usable.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from transformer.data.tokenizer.base import Tokenizer, TokenizerPair
+from transformer.data.tokenizer.base import Directed, Tokenizer, TokenizerPair
 from transformer.decoding.translator import batches, evaluating, padded
 from transformer.error import UserError
 from transformer.model.layers import DecoderLayer
@@ -20,6 +20,8 @@ Floats = npt.NDArray[np.float64]
 Alignment = list[tuple[int, int]]
 """Pairs of words, counted from 0: source, target."""
 
+NO_WORD = -1
+
 
 @dataclass(frozen=True)
 class Attention:
@@ -27,7 +29,8 @@ class Attention:
 
     src_tokens, tgt_tokens: pieces, "</s>" behind the source's. weights: float (n_layers, n_heads, len(tgt_tokens),
     len(src_tokens)); row t is where each head looked when piece t was written.
-    src_words, tgt_words: which whitespace-separated word of the line each piece belongs to, EOS left out.
+    src_words, tgt_words: which whitespace-separated word of the line each piece belongs to, EOS left out; NO_WORD for a
+    language token.
     """
 
     src_tokens: list[str]
@@ -45,13 +48,15 @@ class Attention:
         """Return, for each word of the translation, (source word, word) with the source word most looked at.
 
         The weights, a mean over heads, are summed over a source word's pieces and averaged over a target word's; what
-        fell on EOS does not count. Words are counted from 0.
+        fell on EOS or a language token does not count. Words are counted from 0.
         """
-        if not self.src_words or not self.tgt_words:
+        words = np.asarray(self.src_words, dtype=np.int64)
+        of_words = np.flatnonzero(words != NO_WORD)
+        if not of_words.size or not self.tgt_words:
             return []
-        weights = self.mean(layer)[:, : len(self.src_words)]
-        by_src = np.zeros((len(weights), max(self.src_words) + 1))
-        np.add.at(by_src.T, self.src_words, weights.T)
+        weights = self.mean(layer)[:, of_words]
+        by_src = np.zeros((len(weights), int(words.max()) + 1))
+        np.add.at(by_src.T, words[of_words], weights.T)
         by_word = np.zeros((max(self.tgt_words) + 1, by_src.shape[1]))
         np.add.at(by_word, self.tgt_words, by_src)
         return [(int(by_word[word].argmax()), word) for word in sorted(set(self.tgt_words))]
@@ -64,6 +69,10 @@ def pharaoh(alignment: Alignment) -> str:
 
 def words_of_pieces(line: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
     """Return which whitespace-separated word of a line each of its pieces belongs to, counted from 0."""
+    if isinstance(tokenizer, Directed):
+        _, text = tokenizer.divided(line)
+        n_before = len(line.split()) - len(text.split())  # 1 where the line itself names its language
+        return [*[NO_WORD] * len(ids[:1]), *(n_before + n for n in words_of_pieces(text, ids[1:], tokenizer.tokenizer))]
     words = line.split()
     apart = tokenizer.encode_lines(words)
     if [id_ for word in apart for id_ in word] == list(ids):

@@ -95,6 +95,11 @@ class SubwordTokenizer(Tokenizer):
             thread.join()
         return result
 
+    def language_id(self, token: str) -> int | None:
+        """The id of a control symbol, which SentencePiece makes of no text."""
+        id_ = self._processor.piece_to_id(token)
+        return id_ if id_ >= len(TOKENS) and self._processor.is_control(id_) else None
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the model and the lower-casing."""
         return hashlib.sha256(self._model + bytes([self.lowercase])).hexdigest()
@@ -167,12 +172,13 @@ class SubwordTrainer(TokenizerTrainer):
             UserError: the vocabulary is too large or too small for the corpus (with the bound), or there is no text.
         """
         if self.joint:
-            both = self._tokenizer(chain.from_iterable(_drawn(corpus)), "both languages")
+            lines = chain.from_iterable(_drawn(corpus))
+            both = self._tokenizer(lines, "both languages", corpus.language_tokens)
             return TokenizerPair(both, both)
         src = self._tokenizer((pair.src for pair in _drawn(corpus)), corpus.src_language)
         return TokenizerPair(src, self._tokenizer((pair.tgt for pair in _drawn(corpus)), corpus.tgt_language))
 
-    def _tokenizer(self, lines: Iterator[str], language: str) -> SubwordTokenizer:
+    def _tokenizer(self, lines: Iterator[str], language: str, language_tokens: Sequence[str] = ()) -> SubwordTokenizer:
         failure: list[Exception] = []
 
         def text() -> Iterator[str]:
@@ -204,6 +210,7 @@ class SubwordTrainer(TokenizerTrainer):
                 bos_piece=TOKENS[BOS],
                 eos_piece=TOKENS[EOS],
                 unk_surface=TOKENS[UNK],
+                control_symbols=list(language_tokens),
                 max_sentence_length=1 << 24,  # bytes; SentencePiece leaves out longer lines
                 num_threads=2,  # a number that never changes: the sums of unigram training depend on it
                 minloglevel=2,

@@ -104,6 +104,10 @@ class WordTokenizer(Tokenizer):
         """The words."""
         return [self._words[i] for i in ids]
 
+    def language_id(self, token: str) -> int | None:
+        """The id of a token that is no word: `split` would take it to pieces."""
+        return self._ids.get(token) if split(token) != [token] and token not in TOKENS else None
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the words and the lower-casing."""
         return hashlib.sha256(json.dumps([self._words, self.lowercase]).encode()).hexdigest()
@@ -190,21 +194,23 @@ class WordTrainer(TokenizerTrainer):
             src.update(split(pair.src.lower() if self.lowercase else pair.src))
             tgt.update(split(pair.tgt.lower() if self.lowercase else pair.tgt))
         if self.joint:
-            both = self._tokenizer(src, "both languages")
+            both = self._tokenizer(src, "both languages", corpus.language_tokens)
             return TokenizerPair(both, both)
         return TokenizerPair(self._tokenizer(src, corpus.src_language), self._tokenizer(tgt, corpus.tgt_language))
 
     def pretrained(self, tokenizers: TokenizerPair) -> tuple[Pretrained | None, Pretrained | None]:
         """The configured vectors for source and target; of a joint vocabulary, the source's for both."""
-        sides = zip((tokenizers.src, tokenizers.tgt), (self.src_vectors, self.tgt_vectors), strict=True)
+        both = tokenizers.tgt if tokenizers.joint else tokenizers.src, tokenizers.tgt
+        sides = zip(both, (self.src_vectors, self.tgt_vectors), strict=True)
         src, tgt = (
             side.pretrained(Path(path)) if path and isinstance(side, WordTokenizer) else None for side, path in sides
         )
         return src, src if self.joint else tgt
 
-    def _tokenizer(self, counts: Counter[str], language: str) -> WordTokenizer:
-        vocab = torchtext.vocab.Vocab(counts, self.max_size, self.min_freq, specials=list(TOKENS))
-        if len(vocab) == len(TOKENS):
+    def _tokenizer(self, counts: Counter[str], language: str, language_tokens: Sequence[str] = ()) -> WordTokenizer:
+        specials = [*TOKENS, *language_tokens]
+        vocab = torchtext.vocab.Vocab(counts, self.max_size, self.min_freq, specials=specials)
+        if len(vocab) == len(specials):
             raise UserError(
                 f"no word of the training text ({language}) occurs tokenizer.min_freq={self.min_freq} times; lower it"
             )
