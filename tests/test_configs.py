@@ -1,6 +1,7 @@
 """Every YAML file: reached by a command, complete, checked, built."""
 
 import functools
+import importlib.util
 import inspect
 import re
 import shlex
@@ -48,6 +49,8 @@ class Group:
 
 
 NEED_MORE = {"data=files", "data=mixture", "metrics=comet", "monitor=mlflow", "monitor=wandb"}  # files, or a package
+if not importlib.util.find_spec("schedulefree"):
+    NEED_MORE.add("optimizer=schedule_free_adamw")
 
 # Where leaves stand in a composed config; a group whose value is a mapping of leaves has a star.
 LEAVES = {

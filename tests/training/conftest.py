@@ -23,9 +23,9 @@ from transformer.model.transformer import Transformer, Vocabulary
 from transformer.training.checkpoint import CheckpointFolder, Retention
 from transformer.training.distributed import World
 from transformer.training.loss import Objective
-from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
 from transformer.training.moving_average import MovingAverage
 from transformer.training.muon import Muon
+from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
 from transformer.training.optimizer import optimizer_of
 from transformer.training.precision import Precision
 from transformer.training.schedule import Constant

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.training.checkpoint import MODEL, load_tensors
 from transformer.error import UserError
+from transformer.training.checkpoint import MODEL, load_tensors
 from transformer.training.moving_average import MovingAverage, stand_in
 
 

@@ -1,9 +1,9 @@
 """Muon: each matrix inside the layers moves by an orthogonal matrix; tables, biases and norms are left to AdamW.
 
-The momentum of a matrix is replaced by the nearest orthogonal one, so that no direction of it is learnt much faster than
-another (Jordan et al., 2024). That is about one linear map: of projections that are merged in one matrix for speed each
-counts by itself. Together, q, k and v would share what one map is due, nearly all of it going to the largest gradient,
-v's, and how weights are stored would change what is learnt.
+An update is the orthogonal matrix nearest to the momentum, so that no direction is learnt much faster than another
+(Jordan et al., 2024). That is said of one linear map, so projections that are merged in one matrix for speed count one
+by one. Together, q, k and v would share what is due to one map, the largest gradient taking most of it, and how weights
+are stored would decide what is learnt.
 """
 
 import math
