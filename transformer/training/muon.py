@@ -2,8 +2,7 @@
 
 An update is the orthogonal matrix nearest to the momentum, so that no direction is learnt much faster than another
 (Jordan et al., 2024). That is said of one linear map, so projections that are merged in one matrix for speed count one
-by one. Together, q, k and v would share what is due to one map, the largest gradient taking most of it, and how weights
-are stored would decide what is learnt.
+by one. Together, q, k and v would share what is due to one map, and how weights are stored would decide what is learnt.
 """
 
 import math
@@ -21,6 +20,7 @@ from transformer.training.optimizer import parameter_groups
 N_ITERATIONS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steep at zero, so that few iterations are enough; ends within 0.7 to 1.2
 LEAST_NORM = 1e-7
+CPU_ELEMENTS = 1 << 17  # iterated at a time, so that they stay in the cache
 RMS = 0.2  # of an update of rate 1: about Adam's (Liu et al., 2025), so that rates are on Adam's scale
 
 
@@ -43,6 +43,14 @@ def orthogonalised(matrices: Tensor, dtype: torch.dtype) -> Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.to(matrices.dtype)
+
+
+def _directions(matrices: Tensor) -> Tensor:
+    """`orthogonalised` as it is fast: on a CPU a few at a time, in float32; not every CPU knows bfloat16."""
+    if matrices.device.type != "cpu":
+        return orthogonalised(matrices, torch.bfloat16)
+    n = max(1, CPU_ELEMENTS // matrices[0].numel())
+    return torch.cat([orthogonalised(some, torch.float32) for some in matrices.split(n)])
 
 
 class Muon(torch.optim.Optimizer):
@@ -137,9 +145,7 @@ class Muon(torch.optim.Optimizer):
     def _move(self, same: list[tuple[Tensor, Tensor, dict[str, Any]]]) -> None:
         """Moves (parameter, momentum of its parts, group) whose parts have the same shape, lying or standing."""
         lying = [parts if parts.size(1) <= parts.size(2) else parts.mT for _, parts, _ in same]
-        stack = torch.cat(lying)
-        # On a CPU without instructions for bfloat16 it would be several times slower than float32.
-        found = orthogonalised(stack, torch.float32 if stack.device.type == "cpu" else torch.bfloat16)
+        found = _directions(torch.cat(lying))
         scale = RMS * math.sqrt(found.size(2))
         for (parameter, parts, group), turned in zip(same, found.split([len(p) for p in lying]), strict=True):
             direction = turned if parts.size(1) <= parts.size(2) else turned.mT
