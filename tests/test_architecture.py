@@ -24,6 +24,7 @@ FREE = {"numpy", "torch"}
 DOORS: dict[str, tuple[str, ...]] = {
     "torchtext": ("data/tokenizer/", "data/batching.py"),
     "sentencepiece": ("data/tokenizer/subword.py",),
+    "schedulefree": ("training/schedule_free.py",),
     "sacrebleu": ("evaluation/",),
     "tensorboard": ("monitoring/tensorboard.py", "monitoring/projector.py"),
     "matplotlib": ("monitoring/",),

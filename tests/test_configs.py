@@ -1,6 +1,7 @@
 """Every YAML file: reached by a command, complete, checked, built."""
 
 import functools
+import importlib.util
 import inspect
 import re
 import shlex
@@ -51,6 +52,8 @@ class Group:
 # Files, a corpus, or a package.
 NEED_MORE = {f"data={name}" for name in ("files", "mixture", "bidirectional")}
 NEED_MORE |= {"metrics=comet", "monitor=mlflow", "monitor=wandb"}
+if not importlib.util.find_spec("schedulefree"):
+    NEED_MORE.add("optimizer=schedule_free_adamw")
 
 # Where leaves stand in a composed config; a group whose value is a mapping of leaves has a star.
 LEAVES = {

@@ -262,11 +262,15 @@ CHOICES = [
     "loss=cutoff runtime.precision=bf16 training.accumulate=2",
     "runtime.workers=2 runtime.recompute=true model.dropout=0.3 training.clip_norm=null",
     "tokenizer.lowercase=true decoding@validation_decoding=beam training.max_epochs=null training.max_steps=8",
+    "optimizer=muon runtime.precision=bf16 model/score=additive model/position=relative model.tying=none",
+    "optimizer=schedule_free_adamw schedule=constant runtime.workers=2 training.accumulate=2",
 ]
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_trains(choice: str, call: Any, quick: list[str], tmp_path: Path) -> None:
+    if "schedule_free" in choice:
+        pytest.importorskip("schedulefree")
     kept = [o for o in quick if not ("tokenizer=word" in choice and o.startswith("tokenizer."))]
     ended = call("train", [*kept, "training.max_epochs=1", *choice.split()], tmp_path)
     assert ended.code == 0, ended.err
@@ -274,8 +278,45 @@ def test_every_choice_trains(choice: str, call: Any, quick: list[str], tmp_path:
     batches = int(re.findall(r"batches: (\d+) an epoch", ended.out)[0])
     assert told["step"] == (-(-batches // 2) if "accumulate" in choice else batches)
     assert 0 < told["valid_loss"] < 8
-    assert 0 < told["learning_rate"] <= 3e-3
+    assert 0 < told["learning_rate"] <= OmegaConf.load(tmp_path / "results" / "run" / "config.yaml").optimizer.lr
     assert (told["bleu"] is None) == ("bleu_every_epochs=0" in choice)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "schedule_free_adamw"])
+def test_with_each_optimizer_a_run_goes_on_as_if_never_stopped(
+    optimizer: str, call: Any, quick: list[str], tmp_path: Path
+) -> None:
+    """Stopped in the middle of an epoch; batches are divided among threads."""
+    if optimizer == "schedule_free_adamw":
+        pytest.importorskip("schedulefree")
+    arguments = [
+        *quick,
+        f"optimizer={optimizer}",
+        "model.dropout=0.1",
+        "runtime.workers=2",
+        "training.bleu_every_epochs=0",
+    ]
+    for folder in (one := tmp_path / "one", other := tmp_path / "other"):
+        folder.mkdir()
+    assert call("train", arguments, one).code == 0
+    for until in ("training.max_steps=3", "training.max_steps=null"):
+        ended = call("train", [*arguments, "resume=true", until], other)
+        assert ended.code == 0, ended.err
+    paths = [folder / "saved" / "run" / "last" / "training.pt" for folder in (one, other)]
+    expected, found = (load_tensors(path)["optimizer"] for path in paths)
+    assert expected["param_groups"] == found["param_groups"]
+    torch.testing.assert_close(found["state"], expected["state"], atol=0, rtol=0)
+    assert all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
+    assert epochs(one)[-1] == epochs(other)[-1]
+
+
+def test_two_averages_of_the_weights_are_refused(call: Any, quick: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("schedulefree")
+    ended = call("train", [*quick, "optimizer=schedule_free_adamw", "training.ema_decay=0.9"], tmp_path)
+    assert ended.sentence == (
+        "transformer-train: training.ema_decay is 0.9, but ScheduleFreeAdamW averages the weights by itself; "
+        "set training.ema_decay=null or choose another optimizer"
+    )
 
 
 def test_pairs_left_out_are_counted_and_told(call: Any, quick: list[str], tmp_path: Path, tiny_text: Path) -> None:

@@ -23,16 +23,30 @@ from transformer.model.transformer import Transformer, Vocabulary
 from transformer.training.checkpoint import CheckpointFolder, Retention
 from transformer.training.distributed import World
 from transformer.training.loss import Objective
+from transformer.training.moving_average import MovingAverage
+from transformer.training.muon import Muon
 from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
-from transformer.training.optimizer import parameter_groups
+from transformer.training.optimizer import optimizer_of
 from transformer.training.precision import Precision
 from transformer.training.schedule import Constant
+from transformer.training.schedule_free import ScheduleFreeAdamW
 from transformer.training.trainer import Decoded, Limits, Trainer
 
 VOCAB_SIZE = 20
 ADAM = partial(torch.optim.Adam, lr=0.01, betas=(0.9, 0.98))
 # In proportion to the gradient: Adam would turn rounding into steps where a gradient is zero (a key's bias has none).
 MOMENTUM = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
+MUON = partial(
+    Muon,
+    lr=0.01,
+    momentum=0.95,
+    weight_decay=0.1,
+    adamw_lr=0.02,
+    adamw_betas=(0.9, 0.98),
+    adamw_eps=1e-8,
+    adamw_weight_decay=0.1,
+)
+SCHEDULE_FREE = partial(ScheduleFreeAdamW, lr=0.02, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.1)
 CLOCK = {"seconds", "train_seconds", "tokens_per_second", "peak_memory_mib"}
 
 
@@ -99,7 +113,7 @@ def make_trainer(
     batches = batches or BatchLoader(make_store(), Bucket(40), 3, world.rank, world.size, None)
     return Trainer(
         objective=Objective(model, label_smoothing=0.1, chunked=chunked),
-        optimizer=optimizer(parameter_groups(model)),
+        optimizer=optimizer_of(model, optimizer),
         schedule=schedule or Constant(warmup_steps=3),
         batches=batches,
         validation=validation or BatchLoader(make_store(13, seed=1), Sorted(40), 0, world.rank, world.size, None),
@@ -168,10 +182,11 @@ def tensors(trainer: Trainer) -> dict[str, torch.Tensor]:
     state = trainer.optimizer.state_dict()
     for place, values in state["state"].items():
         found |= {f"optimizer {place} {name}": torch.as_tensor(value).clone() for name, value in values.items()}
-    if trainer.average:
+    if isinstance(trainer.average, MovingAverage):
         found |= {f"average {place}": value.clone() for place, value in enumerate(trainer.average.averages)}
     for place, group in enumerate(state["param_groups"]):
-        found[f"lr {place}"] = torch.tensor(group["lr"], dtype=torch.float64)
+        numbers = {name: value for name, value in group.items() if isinstance(value, (int, float))}
+        found |= {f"{name} {place}": torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()}
     return found
 
 
@@ -190,12 +205,23 @@ def no_waiting_for_the_disk(monkeypatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
+@pytest.fixture(scope="session", params=["muon", "schedule_free_adamw"])
+def own_optimizer(request) -> Callable[..., torch.optim.Optimizer]:
+    """Each optimizer that this package defines, as a config makes it."""
+    if request.param == "muon":
+        return MUON
+    pytest.importorskip("schedulefree")
+    return SCHEDULE_FREE
+
+
 @pytest.fixture(scope="session")
 def toy() -> SimpleNamespace:
     """The functions and classes of this file."""
     return SimpleNamespace(
         vocab_size=VOCAB_SIZE,
         MOMENTUM=MOMENTUM,
+        MUON=MUON,
+        SCHEDULE_FREE=SCHEDULE_FREE,
         Even=Even,
         store=make_store,
         model=make_model,

@@ -10,6 +10,7 @@ from transformer.model.position.learned import Learned
 from transformer.model.position.sinusoidal import Sinusoidal
 from transformer.model.transformer import Transformer, Vocabulary
 from transformer.special import BOS, EOS, PAD
+from transformer.training.checkpoint import MODEL, load_tensors
 from transformer.training.schedule import Constant
 
 
@@ -23,23 +24,34 @@ def translated(model, src, n_steps):
     return torch.cat(ids[1:], dim=1)
 
 
-@pytest.mark.parametrize(("norm", "position"), [("pre", Sinusoidal), ("post", Learned)])
-def test_a_tiny_model_learns_to_copy(tmp_path, toy, norm, position):
+def learn_to_copy(folder, toy, norm="pre", position=Sinusoidal, max_steps=240, **choices):
+    """Return how many of 50 sentences it copies without a mistake, freely translating."""
     torch.manual_seed(1)
     shape = LayerShape(32, 4, 64, norm, "relu", 0.0, 0.0, 0.0)
     model = Transformer(Vocabulary(toy.vocab_size, toy.vocab_size, "three"), shape, 1, 1, position, 16)
     trainer = toy.trainer(
-        tmp_path,
+        folder,
         model=model,
         max_epochs=None,
-        max_steps=240,
+        max_steps=max_steps,
         schedule=Constant(30),
         batches=BatchLoader(toy.store(2000, seed=5, turned=False), Bucket(400), 1, 0, 1, None),
+        **choices,
     )
     trainer.fit("run", {})
     (batch,) = BatchLoader(toy.store(50, seed=6, turned=False), Sorted(10_000), 1, 0, 1, None)
+    model.load_state_dict(load_tensors(folder / "last" / MODEL))  # as every command does
     found = translated(model, batch.src, batch.tgt_out.size(1))
     assert batch.src.size(0) == 50
     right = ((found == batch.tgt_out) | (batch.tgt_out == PAD)).all(dim=1)
-    assert int(right.sum()) >= 30  # whole sentences, freely translated
     assert (found[right] == EOS).any(dim=1).all()
+    return int(right.sum())
+
+
+@pytest.mark.parametrize(("norm", "position"), [("pre", Sinusoidal), ("post", Learned)])
+def test_a_tiny_model_learns_to_copy(tmp_path, toy, norm, position):
+    assert learn_to_copy(tmp_path, toy, norm, position) >= 30
+
+
+def test_it_learns_with_each_optimizer(tmp_path, toy, own_optimizer):
+    assert learn_to_copy(tmp_path, toy, optimizer=own_optimizer, max_steps=120) >= 30

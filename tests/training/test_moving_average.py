@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transformer.error import UserError
 from transformer.training.checkpoint import MODEL, load_tensors
-from transformer.training.moving_average import MovingAverage
+from transformer.training.moving_average import MovingAverage, stand_in
 
 
 @given(decay=st.floats(0, 0.9999), n=st.integers(1, 30))
@@ -28,9 +29,9 @@ def test_in_place_exchanges_and_gives_back() -> None:
     average = MovingAverage([weight], 0.9)
     with torch.no_grad():
         weight.fill_(3.0)
-    with average.in_place() as weights:
+    with average.in_place() as state:
         assert weight.tolist() == [1.0, 1.0]
-        assert weights[0].tolist() == [3.0, 3.0]
+        assert state["weights"][0].tolist() == [3.0, 3.0]
     assert weight.tolist() == [3.0, 3.0]
 
 
@@ -61,3 +62,22 @@ def test_the_average_is_what_is_validated_and_saved(toy, tmp_path) -> None:
     with trainer.average.in_place():
         here = trainer.objective.model.state_dict()
         assert all(torch.equal(saved[name], here[name]) for name in here)
+
+
+def test_what_stands_in_for_the_weights(toy) -> None:
+    model = toy.model()
+    parameters = list(model.parameters())
+    adam = torch.optim.Adam(parameters)
+    assert stand_in(adam, parameters, None) is None
+    average = stand_in(adam, parameters, 0.9)
+    assert isinstance(average, MovingAverage)
+    assert average.decay == 0.9
+
+
+def test_an_optimizer_that_averages_is_its_own_stand_in_and_the_only_one(toy) -> None:
+    pytest.importorskip("schedulefree")
+    parameters = list(toy.model().parameters())
+    optimizer = toy.SCHEDULE_FREE(parameters)
+    assert stand_in(optimizer, parameters, None) is optimizer
+    with pytest.raises(UserError, match=r"ema_decay is 0\.9, but ScheduleFreeAdamW averages .* set .*=null or choose"):
+        stand_in(optimizer, parameters, 0.9)

@@ -156,6 +156,25 @@ def test_stopping_again_and_again(toy, make_run, straight, tmp_path):
     assert_same(toy, trainer, steps, epochs + recorder.epochs, straight)
 
 
+def test_with_each_optimizer(toy, make_run, tmp_path, own_optimizer):
+    """Stopped in mid-epoch and at the end of one, and with a checkpoint of every step, as if left alone."""
+    choices = {"optimizer": own_optimizer, "ema_decay": None, "max_epochs": 2}
+    told = toy.Recorder()
+    whole = make_run(tmp_path / "whole", observers=[told], **choices)
+    whole.fit("run", {})
+    n_steps = len(told.steps)
+    make_run(tmp_path / "every", every=1, **choices).fit("run", {})
+    for step in (1, n_steps // 2, n_steps // 2 + 1):
+        recorder = toy.Recorder()
+        trainer = make_run(tmp_path / str(step), init=12, observers=[recorder], **choices)
+        scramble()
+        trainer.load(tmp_path / "every" / f"step_{step:09d}")
+        trainer.fit("run", {})
+        n_epochs = sum(end.step <= step for end in told.epochs)
+        steps, epochs = told.steps[:step] + recorder.steps, told.epochs[:n_epochs] + recorder.epochs
+        assert_same(toy, trainer, steps, epochs, (whole, told))
+
+
 @pytest.mark.parametrize("max_steps", [1, 2, 4, 5, 7])
 def test_more_steps_for_a_run_that_had_come_to_its_end(toy, make_run, straight, tmp_path, max_steps):
     """The epoch that max_steps cuts short is gone on with, not begun anew nor left behind."""

@@ -12,6 +12,7 @@ from transformer.error import UserError
 from transformer.special import PAD
 from transformer.training.distributed import World
 from transformer.training.loss import Objective
+from transformer.training.optimizer import optimizer_of
 from transformer.training.precision import Precision
 from transformer.training.update import Updater, out_of_memory
 
@@ -33,11 +34,13 @@ class Sometimes(Objective):
 def make(toy):
     """Return a function that makes the same Updater every time."""
 
-    def make(clip_norm=None, precision="fp32", lr=1.0, momentum=0.0, dropout=0.0):
+    def make(clip_norm=None, precision="fp32", lr=1.0, momentum=0.0, dropout=0.0, own=None):
         torch.manual_seed(3)
         objective = Sometimes(toy.model(dropout), 0.1, chunked=True)
         world = World("cpu")
         optimizer = torch.optim.SGD(objective.parameters(), lr=lr, momentum=momentum)
+        if own:
+            optimizer = optimizer_of(objective.model, own)
         return Updater(objective, optimizer, world, Precision(precision, world.device), clip_norm)
 
     return make
@@ -164,6 +167,33 @@ def test_an_update_that_is_not_finite_is_left_out(make, batch, wrong, with_scale
     assert not torch.equal(weights(update), before)
     if with_scale:
         assert update.precision.scaler.get_scale() == 512.0
+
+
+def states(update):
+    """Every tensor and number of weights and optimizer, copied."""
+    kept = update.optimizer.state_dict()
+    numbers = [value for group in kept["param_groups"] for value in group.values() if isinstance(value, (int, float))]
+    found = [value for state in kept["state"].values() for value in state.values()]
+    return [weights(update), torch.tensor(numbers, dtype=torch.float64), *(torch.as_tensor(v).clone() for v in found)]
+
+
+def test_each_optimizer_works_with_all_that_an_update_does(make, batch, own_optimizer):
+    """Micro-batches, clipping, loss scaling: as one batch without; what is not finite leaves no trace."""
+    plain, divided = make(0.5, own=own_optimizer), scaled(make(0.5, own=own_optimizer))
+    for i in range(5):
+        one = plain([batch(i, i + 9, i + 20)], 0.5)
+        other = divided([batch(i, i + 9), batch(i + 20)], 0.5)
+        assert other.loss == pytest.approx(one.loss, rel=1e-3)
+        assert one.learning_rate == other.learning_rate == own_optimizer.keywords["lr"] * 0.5
+    # A key's bias has no gradient but rounding, which both make into steps.
+    moved = [update.objective.model.output.weight.detach() for update in (plain, divided)]
+    torch.testing.assert_close(*moved, atol=1e-4, rtol=1e-3)
+    before, divided.objective.wrong = states(divided), math.nan
+    assert not divided([batch(1, 2)], 0.5).finite
+    assert all(map(torch.equal, states(divided), before))
+    divided.objective.wrong = None
+    assert divided([batch(1, 2)], 0.5).finite
+    assert not torch.equal(states(divided)[0], before[0])
 
 
 @pytest.mark.parametrize("only", ["loss", "gradient"])

@@ -31,7 +31,7 @@ from transformer.training.distributed import World
 from transformer.training.environment import environment
 from transformer.training.loss import Objective
 from transformer.training.observer import Look, Observer
-from transformer.training.optimizer import parameter_groups
+from transformer.training.optimizer import optimizer_of
 from transformer.training.precision import Precision
 from transformer.training.schedule import Schedule
 from transformer.training.trainer import Decoded, Limits, Trainer
@@ -102,10 +102,10 @@ def observers(config: TrainConfig) -> list[Observer]:
 
 
 def optimizer(config: TrainConfig, built: Transformer) -> torch.optim.Optimizer:
-    """The configured optimizer over the model's parameters, matrices apart from the rest."""
+    """The configured optimizer over the model's parameters, in the groups it asks for."""
     factory = cast(Any, instantiate(config.optimizer, "optimizer", torch.optim.Optimizer, partial=True))
     try:
-        return cast(torch.optim.Optimizer, factory(parameter_groups(built)))
+        return optimizer_of(built, factory)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"optimizer: {error}") from error
 

@@ -138,6 +138,19 @@ class Mix(nn.Module):
         return mixed
 
 
+class Merged(nn.Linear):
+    """Several projections of one input as one: their matrices stand one below the other.
+
+    Args:
+        d_model: width of the input and of each projection.
+        n_parts: projections.
+    """
+
+    def __init__(self, d_model: int, n_parts: int) -> None:
+        super().__init__(d_model, n_parts * d_model)
+        self.n_parts = n_parts
+
+
 class SelfAttention(nn.Module):
     """Attention of a sequence to itself (global, or causal in the decoder); q, k and v come out of one projection.
 
@@ -151,7 +164,7 @@ class SelfAttention(nn.Module):
     def __init__(self, d_model: int, n_heads: int, mix: Mix, position: Position) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.qkv = Merged(d_model, 3)
         self.out = nn.Linear(d_model, d_model)
         self.mix, self.position = mix, position
 
@@ -191,7 +204,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.n_heads = n_heads
         self.query = nn.Linear(d_model, d_model)
-        self.key_value = nn.Linear(d_model, 2 * d_model)
+        self.key_value = Merged(d_model, 2)
         self.out = nn.Linear(d_model, d_model)
         self.mix = mix
 

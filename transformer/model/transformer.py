@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer.model.attention import CrossAttention, Mix, SelfAttention, xavier_by_part
+from transformer.model.attention import Merged, Mix, xavier_by_part
 from transformer.model.cache import DecoderState, LayerCache
 from transformer.model.dropout import Dropout
 from transformer.model.embedding import Embedding, token_table
@@ -106,10 +106,8 @@ class Transformer(nn.Module):
             if isinstance(module, nn.Linear) and module is not self.output:
                 xavier_by_part(module, 1)
         for module in self.modules():
-            if isinstance(module, SelfAttention):
-                xavier_by_part(module.qkv, 3)
-            elif isinstance(module, CrossAttention):
-                xavier_by_part(module.key_value, 2)
+            if isinstance(module, Merged):
+                xavier_by_part(module, module.n_parts)
 
     @property
     def n_parameters(self) -> int:

@@ -1,14 +1,34 @@
-"""An exponential moving average of the weights, kept beside them while training goes on."""
+"""Weights that stand in for those that are trained when a model is validated or saved, such as their moving average."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from transformer.error import UserError
 
-class MovingAverage:
+
+class StandIn(ABC):
+    """Weights that stand in for those that are trained wherever a model is validated or saved."""
+
+    @abstractmethod
+    def update(self) -> None:
+        """Takes up the weights as they are after an update that was not left out."""
+
+    @abstractmethod
+    def in_place(self) -> AbstractContextManager[dict[str, Any]]:
+        """Inside this context the parameters hold the stand-ins; what is yielded is for `load`, tensors and numbers."""
+
+    @abstractmethod
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint: the parameters, which hold the stand-ins now, get the weights that are trained."""
+
+
+class MovingAverage(StandIn):
     """After update n (counted from 1): average <- d average + (1 - d) weights, d = min(decay, (1 + n) / (10 + n)).
 
     The smaller d at the beginning lets the average forget the initial weights (as in TensorFlow's
@@ -39,11 +59,11 @@ class MovingAverage:
         get_ema_multi_avg_fn(decay)(self.averages, self.parameters, self.n_updates)
 
     @contextmanager
-    def in_place(self) -> Iterator[list[Tensor]]:
+    def in_place(self) -> Iterator[dict[str, Any]]:
         """Inside this context the parameters hold the averages, and what is yielded the weights; nothing is copied."""
         self._exchange()
         try:
-            yield self.averages
+            yield {"n_updates": self.n_updates, "weights": self.averages}
         finally:
             self._exchange()
 
@@ -52,9 +72,30 @@ class MovingAverage:
             parameter.data, average.data = average.data, parameter.data
 
     @torch.no_grad()
-    def load(self, weights: Sequence[Tensor], n_updates: int) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint: the parameters, which hold the averages now, give them up for the weights."""
-        self.n_updates = n_updates
-        for parameter, average, weight in zip(self.parameters, self.averages, weights, strict=True):
+        self.n_updates = state["n_updates"]
+        for parameter, average, weight in zip(self.parameters, self.averages, state["weights"], strict=True):
             average.copy_(parameter)
             parameter.copy_(weight)
+
+
+def stand_in(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], ema_decay: float | None) -> StandIn | None:
+    """What stands in for the weights of a run, or None for the weights themselves.
+
+    Args:
+        optimizer: one that averages by itself is its own stand-in.
+        parameters: what it updates.
+        ema_decay: of a moving average, or None for none.
+
+    Raises:
+        UserError: two averages are asked for.
+    """
+    if not isinstance(optimizer, StandIn):
+        return None if ema_decay is None else MovingAverage(parameters, ema_decay)
+    if ema_decay is not None:
+        raise UserError(
+            f"training.ema_decay is {ema_decay}, but {type(optimizer).__name__} averages the weights by itself; "
+            "set training.ema_decay=null or choose another optimizer"
+        )
+    return optimizer

@@ -19,7 +19,7 @@ from transformer.training.checkpoint import MODEL, TRAINING, CheckpointFolder, l
 from transformer.training.distributed import World
 from transformer.training.loss import Objective
 from transformer.training.memory import peak_mib
-from transformer.training.moving_average import MovingAverage
+from transformer.training.moving_average import stand_in
 from transformer.training.observer import EpochEnd, Look, Observer, RunStart, StepEnd
 from transformer.training.precision import Precision
 from transformer.training.progress import Progress
@@ -129,8 +129,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.update = Updater(self.objective, self.optimizer, self.world, self.precision, self.limits.clip_norm)
-        decay = self.limits.ema_decay
-        self.average = None if decay is None else MovingAverage(self.update.parameters, decay)
+        self.average = stand_in(self.optimizer, self.update.parameters, self.limits.ema_decay)
         self.saved_step = -1
         self.saved_at = time.monotonic()
 
@@ -282,9 +281,9 @@ class Trainer:
             self.batches.set_epoch(progress.epoch)
         self._save(monitored)
 
-    def _averaged(self) -> AbstractContextManager[list[torch.Tensor]]:
+    def _averaged(self) -> AbstractContextManager[dict[str, Any]]:
         """Inside this context the model's weights are those that are validated and saved."""
-        return self.average.in_place() if self.average else nullcontext([])
+        return self.average.in_place() if self.average else nullcontext({})
 
     def _epoch_end(self, valid: Validation, decoded: Decoded | None, best: bool, seconds: float) -> EpochEnd:
         progress, sums = self.progress, self.progress.sums
@@ -339,9 +338,9 @@ class Trainer:
             "lower_is_better": self.limits.lower_is_better,
             "environment": self.environment,
         }
-        with self._averaged() as weights:
+        with self._averaged() as trained:
             if self.average:
-                training["average"] = {"n_updates": self.average.n_updates, "weights": weights}
+                training["average"] = trained
             path = self.checkpoints.save(self.progress.step, self.objective.model.state_dict(), training, facts)
         self._tell("on_checkpoint", str(path), self.progress.step)
 
@@ -362,7 +361,7 @@ class Trainer:
             )
         self.objective.model.load_state_dict(load_tensors(folder / MODEL))
         if self.average:
-            self.average.load(**training["average"])
+            self.average.load(training["average"])
         self.optimizer.load_state_dict(training["optimizer"])
         self.schedule.load_state_dict(training["schedule"])
         self.precision.scaler.load_state_dict(training["scaler"])
