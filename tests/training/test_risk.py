@@ -3,8 +3,13 @@
 import copy
 import itertools
 import math
+import os
 import re
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,6 +142,55 @@ def test_what_a_pair_adds_does_not_depend_on_the_batch(toy):
             found.append((sums, *torch.autograd.grad(sums[0], list(model.parameters()))))
         for one, other in zip(*found, strict=True):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+# What each of two processes does, and one alone with the same pairs: the second has two pairs, then none.
+WORKER = """
+import runpy, sys
+import numpy as np
+import torch
+torch.set_num_threads(1)
+risk, toy = runpy.run_path(sys.argv[1]), runpy.run_path(sys.argv[2])
+from transformer.training.distributed import World
+from transformer.training.precision import Precision
+from transformer.training.update import Updater
+
+world = World("cpu")
+torch.manual_seed(3)
+objective = risk["made"](toy["make_model"](), risk["GIVEN"])
+optimizer = torch.optim.SGD(objective.parameters(), lr=0.5)
+update = Updater(objective, optimizer, world, Precision("fp32", world.device), 1.0)
+first = risk["SENTENCES"] if world.size == 1 else (risk["SENTENCES"][:1], risk["SENTENCES"][1:])[world.rank]
+losses = [update([risk["batch"](first)], 1.0).loss]
+torch.manual_seed(world.rank)
+losses.append(update([risk["batch"](risk["SENTENCES"][:1] if world.is_main else [])], 1.0).loss)
+torch.save((losses, [p.detach() for p in objective.parameters()]), sys.argv[3])
+world.close()
+"""
+
+
+def test_two_processes_do_what_one_does(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    here, processes = Path(__file__), []
+    for rank, size in ((0, 1), (0, 2), (1, 2)):
+        world = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_PORT": port}
+        environment = {**os.environ, **world, "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(here.parents[2])}
+        files = [here, here.with_name("conftest.py"), tmp_path / f"{rank}.{size}"]
+        command = [sys.executable, "-c", WORKER, *map(str, files)]
+        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    try:
+        errors = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    alone, *together = [torch.load(tmp_path / name) for name in ("0.1", "0.2", "1.2")]
+    for losses, weights in together:
+        assert losses == pytest.approx(alone[0], rel=1e-5)
+        for one, other in zip(weights, alone[1], strict=True):
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 
 
 def test_duplicates_are_one_candidate():
