@@ -14,9 +14,11 @@ import torch
 from omegaconf import OmegaConf
 
 from transformer import build
+from transformer.build.supply import supplies
 from transformer.config import ModelConfig, RuntimeConfig
 from transformer.data.tokenizer.base import Pretrained
 from transformer.error import UserError
+from transformer.evaluation.metrics import Bleu, ChrF
 from transformer.training.checkpoint import CONFIG, MANIFEST, MODEL, TRAINING, load_tensors
 
 RUNTIME: Any = SimpleNamespace(
@@ -296,6 +298,42 @@ def test_a_tokenizer_of_a_made_up_kind_is_refused(kind: object, copied_run: Any)
     inner.write_text(json.dumps({**json.loads(inner.read_text()), "kinds": {"src": kind}}))
     reseal(folder)
     assert refusal(folder) == f"there is no tokenizer of kind {kind!r} in this version"
+
+
+def test_a_loss_is_handed_draws_and_costs() -> None:
+    words = ["", "", "", "", "the", "dog", "sleeps", "here", "now", "."]
+    tokenizer: Any = SimpleNamespace(decode=lambda ids: " ".join(words[i] for i in ids))
+    given = supplies(tokenizer)
+    candidates, references = [[[4, 5, 6, 9], [4, 5]], [[]]], [[4, 5, 6, 9], [7, 8]]
+    for name, metric in (("bleu", Bleu(False, "13a")), ("chrf", ChrF(0, False))):
+        (same, short), (empty,) = given.costs[name](candidates, references)
+        score = metric.sentence_scores(["the dog"], ["the dog sleeps ."])[0]
+        assert (same, empty, short) == (pytest.approx(0), 1, 1 - score / 100)
+        assert 0 < short < 1
+    built = build.model(model_config(), joint(), runtime()).eval()
+    src = torch.tensor([[5, 6, 7, 3], [8, 3, 0, 0]])
+    draw = given.sampler(4, 1.0)
+    with torch.no_grad():
+        found = [draw(built, src, src == 0, torch.tensor([6, 3]), seed) for seed in (1, 1, 2)]
+    assert found[0] == found[1] != found[2]
+    assert [len(rows) for rows in found[0]] == [4, 4]
+    assert max(map(len, found[0][0])) <= 5
+    assert max(map(len, found[0][1])) <= 2
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("loss.cost=ter", "loss: cost must be one of bleu, chrf, not ter"),
+        ("loss.share=1.5", "loss: share must be above 0 and at most 1, not 1.5; without risk it is loss=cross_entropy"),
+        ("loss.candidates.temperature=0", "loss: temperature must be above 0 and finite, not 0"),
+        ("loss.candidates.n_sample=3", "there is no loss.candidates.n_sample to change"),
+    ],
+)
+def test_an_impossible_minimum_risk_is_refused(
+    override: str, sentence: str, call: Any, quick: list[str], tmp_path: Path
+) -> None:
+    assert call("train", [*quick, "loss=mrt", override], tmp_path).sentence.startswith(f"transformer-train: {sentence}")
 
 
 def test_a_tokenizer_file_that_is_another_thing_is_refused(copied_run: Any, tmp_path: Path) -> None:

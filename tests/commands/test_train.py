@@ -260,6 +260,8 @@ CHOICES = [
     "loss=rdrop runtime.workers=2 model.dropout=0.3 training.smoothing_prior=unigram",
     "loss=simcut runtime.chunked_loss=false tokenizer.sampling=0.1",
     "loss=cutoff runtime.precision=bf16 training.accumulate=2",
+    "loss=mrt runtime.workers=2 model.dropout=0.3 training.accumulate=2 loss.candidates.n_samples=2",
+    "loss=mrt runtime.precision=bf16 runtime.chunked_loss=false loss.cost=chrf",
     "runtime.workers=2 runtime.recompute=true model.dropout=0.3 training.clip_norm=null",
     "tokenizer.lowercase=true decoding@validation_decoding=beam training.max_epochs=null training.max_steps=8",
     "optimizer=muon runtime.precision=bf16 model/score=additive model/position=relative model.tying=none",

@@ -62,6 +62,27 @@ def test_what_is_impossible_is_never_drawn(number, seed, restriction):
     assert logits[0, token] > DEAD
 
 
+@pytest.mark.parametrize("vocab_size", [5, 64, 200, 1000])
+def test_blocks_of_tokens_give_what_one_long_sum_gives(vocab_size):
+    generator = torch.Generator().manual_seed(vocab_size)
+    logits = 3 * torch.randn(3000, vocab_size, generator=generator)
+    logits[:, vocab_size // 2 :: 3] = DEAD
+    numbers = torch.rand(3000, generator=generator, dtype=torch.float64)
+    found = draw(logits, numbers, 0.7, 0, 1.0)
+    sums = (logits.double() / 0.7).softmax(1).cumsum(1)
+    assert (sums.gather(1, found[:, None])[:, 0] > numbers - 1e-6).all()
+    below = sums.gather(1, (found - 1).clamp_min(0)[:, None])[:, 0]
+    assert (torch.where(found > 0, below, 0.0) <= numbers + 1e-6).all()
+
+
+@pytest.mark.parametrize("alive", [0, 63, 64, 130, 199])
+def test_the_greatest_number_draws_what_is_possible(alive):
+    logits = torch.full((1, 200), DEAD)
+    logits[0, alive] = -300.0
+    for number in (0.0, 0.5, 1 - 2**-53):
+        assert draw(logits, torch.tensor([number], dtype=torch.float64), 1.0, 0, 1.0).tolist() == [alive]
+
+
 def test_numbers_are_uniform_and_independent():
     keys = _keys(torch.arange(2000).unsqueeze(1), torch.zeros(2000, 1, dtype=torch.bool), 5, seed=1)
     numbers = torch.stack([_uniform(keys, step) for step in range(4)]).flatten()

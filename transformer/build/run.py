@@ -13,6 +13,7 @@ from transformer.build.network import load_pretrained, model
 from transformer.build.part import explained, instantiate
 from transformer.build.source import Data, loader
 from transformer.build.stored import Loaded
+from transformer.build.supply import supplies
 from transformer.build.warm import keeps_tokenizer, provenance, take_up
 from transformer.config import TrainConfig
 from transformer.data.corpus import Corpus
@@ -123,9 +124,11 @@ def objective(config: TrainConfig, built: Transformer, source: Data) -> Objectiv
     factory = cast(Any, instantiate(config.loss, "loss", Objective, partial=True))
     with explained("loss"):
         try:
-            return cast(Objective, factory(built, training.label_smoothing, config.runtime.chunked_loss, prior))
+            made = cast(Objective, factory(built, training.label_smoothing, config.runtime.chunked_loss, prior))
         except TypeError as error:
             raise UserError(f"loss: {error}") from error
+        made.supply(supplies(source.tokenizers.tgt))
+    return made
 
 
 def _model(config: TrainConfig, source: Data, start: Loaded | None) -> Transformer:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from transformer.decoding.batch import Batch, Flow
-from transformer.decoding.candidate import DEAD, log_probs_at, top_tokens
+from transformer.decoding.candidate import BLOCK, CHUNK_ELEMENTS, DEAD, log_probs_at, top_tokens
 from transformer.decoding.demand import start_rules_without_required
 from transformer.decoding.rows import Rows, Turn
 from transformer.decoding.rule import Rule
@@ -120,6 +120,11 @@ def draw(logits: Tensor, numbers: Tensor, temperature: float, top_k: int, top_p:
 
     logits: (n_rows, vocab_size). numbers: (n_rows,), at least 0 and below 1. Result: long (n_rows,).
     """
+    if not top_k and top_p == 1:
+        n_rows, vocab_size = logits.shape
+        chunk = max(1, CHUNK_ELEMENTS // vocab_size if logits.device.type == "cpu" else n_rows)
+        pieces = zip(logits.split(chunk), numbers.split(chunk), strict=True)
+        return torch.cat([_draw_from_all(rows, part, temperature) for rows, part in pieces])
     ids: Tensor | None = None
     if top_k:
         logits, ids = top_tokens(logits, top_k)
@@ -134,6 +139,30 @@ def draw(logits: Tensor, numbers: Tensor, temperature: float, top_k: int, top_p:
     chosen = torch.searchsorted(sums, (numbers.to(sums.dtype) * sums[:, -1]).unsqueeze(1), right=True)
     chosen = chosen.clamp_max(logits.size(1) - 1)
     return (chosen if ids is None else ids.gather(1, chosen)).squeeze(1)
+
+
+def _draw_from_all(logits: Tensor, numbers: Tensor, temperature: float) -> Tensor:
+    """As `draw`, of all tokens: first which block of them, then which token, so that few numbers are summed up."""
+    n_rows, vocab_size = logits.shape
+    blocks = logits.new_zeros(n_rows, -(-vocab_size // BLOCK), BLOCK, dtype=torch.float32)
+    flat = blocks.flatten(1)[:, :vocab_size]
+    torch.sub(logits, logits.amax(1, keepdim=True), out=flat).div_(temperature).exp_()
+    sums = blocks.sum(2, dtype=torch.float64).cumsum(1)
+    wanted = _below(numbers.double().unsqueeze(1) * sums[:, -1:], sums)
+    block = torch.searchsorted(sums, wanted, right=True).clamp_max(blocks.size(1) - 1)  # not a number without tokens
+    before = torch.where(block > 0, sums.gather(1, (block - 1).clamp_min(0)), 0.0)
+    inside = blocks.gather(1, block.unsqueeze(2).expand(-1, -1, BLOCK))[:, 0].double().cumsum(1)
+    tokens = block * BLOCK + torch.searchsorted(inside, _below(wanted - before, inside), right=True)
+    return tokens.squeeze(1).clamp_max(vocab_size - 1)
+
+
+def _below(wanted: Tensor, sums: Tensor) -> Tensor:
+    """Return `wanted`, (n_rows, 1), less than the last of `sums`, (n_rows, n), which rounding may let it reach.
+
+    So there always is a sum above it, and the first such sum has grown by a token that can be drawn.
+    """
+    last = sums[:, -1:]
+    return torch.minimum(wanted, torch.nextafter(last, torch.zeros_like(last)))
 
 
 def _ranked(rows: list[list[int]], log_probs: list[float]) -> list[Hypothesis]:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from transformer.model.transformer import Transformer
 from transformer.special import PAD
+from transformer.training.supply import Supplies
 
 # Logits held at a time: on a CPU what fits its outer cache, on an accelerator what keeps it busy.
 _CPU_LOGITS, _ACCELERATOR_LOGITS = 1 << 22, 1 << 27
@@ -166,6 +167,9 @@ class Objective(nn.Module):
         self.cross_entropy = chunked_cross_entropy if chunked else plain_cross_entropy
         self.prior: Tensor | None
         self.register_buffer("prior", prior)
+
+    def supply(self, supplies: Supplies) -> None:
+        """Takes what training cannot make itself, before it begins; cross-entropy needs none of it."""
 
     def forward(self, src: Tensor, src_key_padding_mask: Tensor, tgt_in: Tensor, tgt_out: Tensor) -> Tensor:
         """Teacher-forced sums over the target tokens.
