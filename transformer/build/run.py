@@ -27,12 +27,14 @@ from transformer.training.checkpoint import (
 )
 from transformer.training.distributed import World
 from transformer.training.environment import environment
+from transformer.training.limits import Limits
 from transformer.training.loss import Objective
 from transformer.training.observer import Look, Observer
 from transformer.training.optimizer import parameter_groups
 from transformer.training.precision import Precision
 from transformer.training.schedule import Schedule
-from transformer.training.trainer import Decoded, Limits, Trainer
+from transformer.training.trainer import Trainer
+from transformer.training.validate import Decoded
 
 N_LOOKS = 2  # samples whose attention is shown each epoch
 
