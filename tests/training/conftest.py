@@ -91,6 +91,7 @@ def make_trainer(
     ema_decay=None,
     chunked=True,
     seed=7,
+    deferred=None,
 ) -> Trainer:
     """A trainer at the start of a run of about 8 batches an epoch."""
     torch.manual_seed(seed)
@@ -121,6 +122,7 @@ def make_trainer(
         ),
         checkpoints=CheckpointFolder(folder, Retention(*retention, monitor == "valid_loss"), write_config),
         observers=observers,
+        deferred=deferred,
     )
 
 
