@@ -102,6 +102,11 @@ def test_a_deferred_run_that_is_stopped_and_goes_on_is_one_that_never_stopped(to
     assert list(map(toy.without_clock, more.epochs)) == list(map(toy.without_clock, straight[1].epochs))
 
 
+def noting(tolist, asked):
+    """A method that notes that it was called."""
+    return lambda self: (asked.append("tolist"), tolist(self))[1]
+
+
 class Waits(TorchDispatchMode):
     """Counts what an accelerator's host would wait for."""
 
@@ -129,12 +134,10 @@ def test_nothing_is_waited_for_in_a_deferred_step(toy, tmp_path, monkeypatch, cl
         )
         groups, asked = list(trainer._updates())[:3], []
         trainer._step(groups[0])
-        with monkeypatch.context() as patch:
-            tolist = torch.Tensor.tolist
-            patch.setattr(torch.Tensor, "tolist", lambda self, asked=asked: (asked.append("tolist"), tolist(self))[1])
-            with Waits() as waits:
-                gradients = trainer.update.gradients(groups[1])
-                trainer.update.apply(gradients, 1.0)
+        with monkeypatch.context() as patch, Waits() as waits:
+            patch.setattr(torch.Tensor, "tolist", noting(torch.Tensor.tolist, asked))
+            gradients = trainer.update.gradients(groups[1])
+            trainer.update.apply(gradients, 1.0)
         found[deferred] = waits.found["nonzero"], sum(waits.found.values()) - waits.found["nonzero"] + len(asked)
     assert found == {True: (1, 0), False: (1, 1)}
 
@@ -154,7 +157,9 @@ def test_a_step_runs_on_a_device_that_tells_nothing(toy, tmp_path, monkeypatch, 
     for group in trainer.optimizer.param_groups:
         group["fused"] = True
     world.device = trainer.precision.device = meta
-    trainer = type(trainer)(**{name: getattr(trainer, name) for name in trainer.__dataclass_fields__ if name != "deferred"})
+    trainer = type(trainer)(
+        **{name: getattr(trainer, name) for name in trainer.__dataclass_fields__ if name != "deferred"}
+    )
     assert trainer.deferred  # of itself: the device is no CPU
     (group, *_) = trainer._updates()
     trainer.update.apply(trainer.update.gradients([batch.to(meta) for batch in group]), 1.0)
@@ -190,7 +195,9 @@ def test_other_optimizers_are_asked_at_once(toy, tmp_path):
         world = World("cpu")
         trainer = toy.trainer(tmp_path, optimizer=optimizer, world=world)
         assert trainer.deferred is False
-        with pytest.raises(ValueError, match="deferred is true, but the optimizer is not Adam or AdamW with fused=true"):
+        with pytest.raises(
+            ValueError, match="deferred is true, but the optimizer is not Adam or AdamW with fused=true"
+        ):
             toy.trainer(tmp_path, optimizer=optimizer, deferred=True)
 
 

@@ -148,6 +148,7 @@ def trainer(config: TrainConfig, world: World, source: Data) -> Trainer:
         observers=observers(config) if world.is_main else [],
         identify=partial(_identify, source),
         environment={"seed": str(config.seed), **environment(world.device)},
+        deferred=config.runtime.deferred,
     )
 
 

@@ -11,6 +11,7 @@ from transformer.data.loader import BatchLoader
 from transformer.data.mixture import MixtureCorpus
 from transformer.data.store import PairStore, prepare_store
 from transformer.data.tokenizer.base import TokenizerPair, TokenizerTrainer, train_tokenizers
+from transformer.data.transfer import Transfer
 from transformer.training.distributed import World
 
 
@@ -51,7 +52,8 @@ def loader(config: TrainConfig, world: World, source: Data) -> tuple[BatchLoader
     batching = instantiate(config.batching, "batching", Batching)  # type: ignore[type-abstract]
     mixture = source.corpus
     planned = mixture.mixed(batching, source.train.lines) if isinstance(mixture, MixtureCorpus) else batching
-    train = BatchLoader(source.train, planned, config.seed, world.rank, world.size, source.tokenizers)
+    transfer = Transfer(world.device)
+    train = BatchLoader(source.train, planned, config.seed, world.rank, world.size, source.tokenizers, transfer)
     train.set_epoch(1)  # so that what is told beforehand is true of the first epoch
-    in_order = Sorted(batching.max_tokens)
-    return train, BatchLoader(source.validation, in_order, config.seed, world.rank, world.size, None)
+    in_order = Sorted(batching.max_tokens, batching.round_to)
+    return train, BatchLoader(source.validation, in_order, config.seed, world.rank, world.size, None, transfer)

@@ -86,7 +86,9 @@ def _tell(config: TrainConfig, source: build.Data, trainer: Trainer, newest: Pat
     sizes = source.tokenizers.src.vocab_size, source.tokenizers.tgt.vocab_size
     print(f"vocabulary: {sizes[0]:,} joint" if source.tokenizers.joint else f"vocabulary: {sizes[0]:,} + {sizes[1]:,}")
     print(f"model: {trainer.objective.model.n_parameters:,} parameters\n{describe(trainer.objective.model)}")
-    print(f"batches: {len(trainer.batches):,} an epoch, padding efficiency {trainer.batches.padding_efficiency:.1f}%")
+    batches = trainer.batches
+    shapes = f", {batches.n_shapes:,} shapes" if config.batching.get("round_to") and batches.n_shapes else ""
+    print(f"batches: {len(batches):,} an epoch, padding efficiency {batches.padding_efficiency:.1f}%{shapes}")
     results = Path(config.results_dir) / config.name
     results.mkdir(parents=True, exist_ok=True)
     (results / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
@@ -164,6 +166,9 @@ def _train(config: TrainConfig, world: World, folder: Path, others: Sequence[Obs
         seed_everything(config.seed, world.rank)
     if newest:
         trainer.load(newest)
+    told = build.compiled(config, trainer, source)
+    if told and world.is_main:
+        print(told)
     if world.is_main:
         if config.overwrite:  # not before: nothing but the training itself can fail from here on
             _clear(config, folder)

@@ -59,7 +59,7 @@ class Trainer:
             the same bits. None = on an accelerator, where the optimizer can be driven so.
 
     Raises:
-        ValueError: `deferred` is True, and the optimizer cannot be driven so.
+        UserError: `deferred` is True, and the optimizer cannot be driven so.
     """
 
     objective: Objective
@@ -81,8 +81,8 @@ class Trainer:
     def __post_init__(self) -> None:
         can = can_step_unless(self.optimizer)
         if self.deferred and not can:
-            raise ValueError(
-                "deferred is true, but the optimizer is not Adam or AdamW with fused=true; use null or false"
+            raise UserError(
+                "runtime.deferred is true, but the optimizer is not Adam or AdamW with fused=true; use null or false"
             )
         late = can and self.world.device.type != "cpu" if self.deferred is None else self.deferred
         self.update = Updater(self.objective, self.optimizer, self.world, self.precision, self.limits.clip_norm, late)
