@@ -1,5 +1,5 @@
-"""Compiled layers. Most tests let torch.compile trace and differentiate, but run the operations as they are: that needs
-no C++ compiler and takes a tenth of the time.
+"""Compiled layers. torch.compile traces them here for all shapes, but runs the operations as they are: that needs no
+C++ compiler, and a tenth of the time.
 """
 
 import shutil
@@ -13,6 +13,8 @@ import torch
 from transformer.data.batch import collate
 from transformer.training import compiled as module
 from transformer.training.compiled import compile_layers, compiler_missing, repays, updates_to_come
+
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's tracer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 
@@ -39,7 +41,7 @@ def test_compiled_layers_train_alike_and_leave_no_trace(toy, tmp_path):
         before, states = toy.tensors(trainer), torch.get_rng_state()
         names = list(trainer.objective.state_dict())
         if name == "compiled":
-            done, told = compile_layers(trainer, pairs(toy, 5), backend="aot_eager")
+            done, told = compile_layers(trainer, pairs(toy, 5), backend="eager")
             assert done
             assert told.startswith("layers compiled in ")
         assert torch.equal(torch.get_rng_state(), states)
@@ -58,7 +60,7 @@ def test_compiled_layers_train_alike_and_leave_no_trace(toy, tmp_path):
 
 def test_dropout_is_drawn_by_the_compiled_code_and_in_training_alone(toy, tmp_path):
     trainer = toy.trainer(tmp_path, dropout=0.5)
-    assert compile_layers(trainer, pairs(toy, 5), backend="aot_eager")[0]
+    assert compile_layers(trainer, pairs(toy, 5), backend="eager")[0]
     b = pairs(toy, 6)
     found = []
     for mode in (True, True, False, False):
@@ -76,7 +78,7 @@ def test_what_cannot_be_compiled_is_left_as_it_was(toy, tmp_path):
 
     trainer = toy.trainer(tmp_path, dropout=0.1)
     before = [getattr(part, "bulk", None) for part in trainer.objective.modules()]
-    trainer.update.divided = divided = object()
+    trainer.update.divided = divided = lambda batch, n_tokens: torch.ones(3)
     done, told = compile_layers(trainer, pairs(toy, 5), backend=broken)
     assert not done
     assert told.startswith("layers are left uncompiled: ")

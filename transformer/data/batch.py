@@ -1,6 +1,6 @@
 """A batch of sentence pairs as the model reads it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,12 +35,15 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same batch with its tensors on `device`; non_blocking: out of pinned memory, without waiting."""
-        moved = [tensor.to(device, non_blocking=non_blocking) for tensor in self.tensors()]
-        return Batch(*moved, self.n_tgt_tokens, self.indices)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pinned(self) -> "Batch":
         """The same batch in memory that an accelerator reads by itself."""
-        return Batch(*(tensor.pin_memory() for tensor in self.tensors()), self.n_tgt_tokens, self.indices)
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        src, tgt_in, tgt_out, mask = (change(tensor) for tensor in self.tensors())
+        return Batch(src, tgt_in, tgt_out, mask, self.n_tgt_tokens, self.indices)
 
 
 def collate(pairs: Sequence[tuple[np.ndarray, np.ndarray]], indices: np.ndarray, round_to: int = 1) -> Batch:

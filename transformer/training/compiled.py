@@ -4,6 +4,7 @@ import importlib
 import os
 import shutil
 import time
+import warnings
 
 import torch
 
@@ -78,10 +79,12 @@ def _failure(trainer: Trainer, batch: Batch) -> str | None:
     """Runs forward and backward once, which compiles; what went wrong, in words, or None."""
     objective, batch = trainer.objective.train(), batch.to(trainer.world.device)
     try:
-        with trainer.precision.autocast():
+        with warnings.catch_warnings(), trainer.precision.autocast():
+            # torch's tracer looks at gradients of its inputs where there are none, and warns of it.
+            warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf", UserWarning)
             sums = objective(batch.src, batch.src_key_padding_mask, batch.tgt_in, batch.tgt_out)
         # Not backward(): it would start an exchange among processes.
         torch.autograd.grad(sums[0], trainer.update.parameters, allow_unused=True)
     except torch._dynamo.exc.TorchDynamoException as error:
-        return str(error).strip().partition("\n")[0] or type(error).__name__
+        return " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
     return None
