@@ -257,6 +257,7 @@ CHOICES = [
     "runtime.fused_attention=false runtime.bulk_dropout=false runtime.chunked_loss=false model/score=additive",
     "runtime.precision=bf16 runtime.workers=2 training.bleu_every_epochs=0 model/normalizer=hard",
     "runtime.workers=2 runtime.recompute=true model.dropout=0.3 training.clip_norm=null",
+    "runtime.deferred=true batching.round_to=8 training.ema_decay=0.9",
     "tokenizer.lowercase=true decoding@validation_decoding=beam training.max_epochs=null training.max_steps=8",
 ]
 
