@@ -195,9 +195,7 @@ def test_other_optimizers_are_asked_at_once(toy, tmp_path):
         world = World("cpu")
         trainer = toy.trainer(tmp_path, optimizer=optimizer, world=world)
         assert trainer.deferred is False
-        with pytest.raises(
-            ValueError, match="deferred is true, but the optimizer is not Adam or AdamW with fused=true"
-        ):
+        with pytest.raises(UserError, match="deferred is true, but the optimizer is not Adam or AdamW with fused=true"):
             toy.trainer(tmp_path, optimizer=optimizer, deferred=True)
 
 
