@@ -20,6 +20,7 @@ def config(**changed: Any) -> TrainConfig:
             "seed": 1,
             "model": {"max_len": 512},
             "schedule": {"monitor": "valid_loss"},
+            "batching": {"round_to": None},
             "training": {
                 "max_epochs": 10,
                 "max_steps": None,
@@ -76,6 +77,13 @@ def test_the_longest_sentence_fits_the_model_with_its_end() -> None:
         UserError, match=r"^training\.max_len \(512\) and the end of sentence .* model\.max_len \(512\)$"
     ):
         check(config(training__max_len=512))
+
+
+def test_the_longest_sentence_fits_the_model_when_it_is_padded_too() -> None:
+    check(config(training__max_len=503, batching__round_to=8))
+    check(config(training__max_len=511, batching__round_to=8))
+    with pytest.raises(UserError, match=r"^training\.max_len \(503\) .* padded to 520 by batching\.round_to"):
+        check(config(training__max_len=503, batching__round_to=40))
 
 
 def test_a_schedule_that_waits_for_bleu_needs_bleu() -> None:

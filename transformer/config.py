@@ -72,6 +72,8 @@ class RuntimeConfig:
     keep_memory: bool
     workers: int | None  # threads that share a batch
     recompute: bool
+    deferred: bool | None  # None: on a GPU
+    compile: Any  # auto, true, false
 
 
 @dataclass
@@ -301,6 +303,13 @@ def check(config: TrainConfig) -> None:
     if not Path(config.name).parts or Path(config.name).is_absolute() or ".." in Path(config.name).parts:
         raise UserError(f"name is {config.name!r}, but must be that of a folder in saved_dir and results_dir")
     _check_warm_start(config.warm_start)
+    round_to = config.batching.get("round_to") or 1
+    padded = -(-(config.training.max_len + 1) // round_to) * round_to if isinstance(round_to, int) else 0
+    if config.training.max_len + 1 <= config.model.max_len < padded:
+        raise UserError(
+            f"training.max_len ({config.training.max_len}) and the end of sentence are padded to {padded} by "
+            f"batching.round_to ({round_to}), more than model.max_len ({config.model.max_len}); lower training.max_len"
+        )
     if config.training.max_len + 1 > config.model.max_len:
         raise UserError(
             f"training.max_len ({config.training.max_len}) and the end of sentence do not fit model.max_len "

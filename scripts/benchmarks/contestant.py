@@ -38,6 +38,8 @@ def runtime(threads: int) -> RuntimeConfig:
         keep_memory=True,
         workers=None,
         recompute=False,
+        deferred=None,
+        compile=False,
     )
 
 

@@ -263,6 +263,7 @@ CHOICES = [
     "loss=mrt runtime.workers=2 model.dropout=0.3 training.accumulate=2 loss.candidates.n_samples=2",
     "loss=mrt runtime.precision=bf16 runtime.chunked_loss=false loss.cost=chrf",
     "runtime.workers=2 runtime.recompute=true model.dropout=0.3 training.clip_norm=null",
+    "runtime.deferred=true batching.round_to=8 training.ema_decay=0.9",
     "tokenizer.lowercase=true decoding@validation_decoding=beam training.max_epochs=null training.max_steps=8",
     "optimizer=muon runtime.precision=bf16 model/score=additive model/position=relative model.tying=none",
     "optimizer=schedule_free_adamw schedule=constant runtime.workers=2 training.accumulate=2",

@@ -51,3 +51,16 @@ def test_to_moves_every_tensor() -> None:
     for tensor in (batch.src, batch.tgt_in, batch.tgt_out, batch.src_key_padding_mask):
         assert tensor.device.type == "meta"
     assert (batch.n_tgt_tokens, batch.indices.tolist()) == (2, [3])
+
+
+def test_lengths_are_rounded_up_with_padding() -> None:
+    pairs = [(np.asarray([5, 6, 7]), np.asarray([8])), (np.asarray([5]), np.asarray([8, 9, 10, 11]))]
+    plain, batch = (collate(pairs, np.asarray([0, 1]), n) for n in (1, 4))
+    assert (plain.src.shape, plain.tgt_in.shape) == ((2, 4), (2, 5))
+    assert (batch.src.shape, batch.tgt_in.shape) == ((2, 4), (2, 8))
+    for name in ("src", "tgt_in", "tgt_out"):
+        whole, part = getattr(batch, name), getattr(plain, name)
+        assert torch.equal(whole[:, : part.size(1)], part)
+        assert bool((whole[:, part.size(1) :] == PAD).all())
+    assert batch.n_tgt_tokens == plain.n_tgt_tokens == 7
+    assert collate([], np.zeros(0, dtype=np.int64), 4).src.shape == (0, 1)

@@ -8,7 +8,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer.data.batching import Batching, Bucket, Pool, Sorted, by_length, cut, divide, padding_efficiency, shard
+from transformer.data.batching import (
+    Batching,
+    Bucket,
+    Pool,
+    Sorted,
+    by_length,
+    cut,
+    divide,
+    padding_efficiency,
+    shapes,
+    shard,
+)
 from transformer.data.corpus import Multi30kCorpus
 from transformer.data.store import prepare_store
 from transformer.data.tokenizer.base import train_tokenizers
@@ -200,3 +211,36 @@ def test_padding_efficiency_on_multi30k(multi30k_root: Path, tmp_path: Path) -> 
     assert padding_efficiency(plan, store.src_lengths, store.tgt_lengths) > 95
     filled = (len(store) + store.src_lengths.sum()) / (4096 * len(plan))
     assert filled > 0.9
+
+
+@pytest.mark.parametrize("family", [Bucket, Sorted, Pool])
+def test_rounded_lengths_keep_the_budget_and_come_in_few_shapes(family: type[Batching]) -> None:
+    rng = np.random.default_rng(4)
+    src = np.minimum(rng.geometric(0.07, 4000), 60)
+    tgt = np.clip(src + rng.integers(-3, 6, 4000), 1, 63)
+    plain, batches = (family(1024, n).plan(src, tgt, 1, 2) for n in (None, 8))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(4000))
+    found = shapes(batches, src, tgt, 8)
+    assert (found[:, 1:] % 8 == 0).all()
+    assert (found[:, :1] * found[:, 1:] <= 1024).all()
+    many, few = (len(np.unique(f, axis=0)) for f in (shapes(plain, src, tgt), found))
+    assert few < many / 2
+    if family is not Pool:  # pairs come in eights too, but for the first batches and the last
+        assert sum(n % 8 > 0 and n > 8 for n in found[:, 0].tolist()) <= 2
+    longest = [max(src[batch].max(), tgt[batch].max()) for batch in batches]
+    assert found[:, 1:].max(axis=1).tolist() == [-(-(n + 1) // 8) * 8 for n in longest]
+
+
+def test_padding_of_rounded_lengths_is_padding() -> None:
+    src, tgt = np.asarray([3, 5, 9]), np.asarray([4, 4, 7])
+    batches = [np.asarray([0, 1]), np.asarray([2]), np.zeros(0, dtype=np.int64)]
+    assert shapes(batches[:2], src, tgt, 4).tolist() == [[2, 8, 8], [1, 12, 8]]
+    assert padding_efficiency(batches, src, tgt, 4) == pytest.approx(100 * (32 + 6) / (2 * 16 + 20))
+
+
+@pytest.mark.parametrize("round_to", [0, -8, 101])
+def test_lengths_that_cannot_be_rounded_so_are_refused(round_to: int) -> None:
+    with pytest.raises(
+        UserError, match=f"batching.round_to={round_to} must be at least 1 and at most batching.max_tok"
+    ):
+        Bucket(100, round_to)

@@ -240,3 +240,21 @@ def test_an_error_in_the_background_surfaces(corpus: FilesCorpus, bpe: Tokenizer
         seen.extend(loader)
     assert loader.state_dict()["position"] == n_good
     assert threads() == 0
+
+
+def test_rounded_batches_are_told_by_shape(store: PairStore) -> None:
+    plain, rounded = (BatchLoader(store, Bucket(200, n), 1, 0, 1, None) for n in (None, 4))
+    for loader in (plain, rounded):
+        batches = list(loader)
+        assert loader.n_shapes == len({(*batch.src.shape, batch.tgt_in.size(1)) for batch in batches})
+        real = sum(int((side != PAD).sum()) for batch in batches for side in (batch.src, batch.tgt_out))
+        padded = sum(side.numel() for batch in batches for side in (batch.src, batch.tgt_out))
+        assert loader.padding_efficiency == pytest.approx(100 * real / padded)
+    assert rounded.n_shapes < plain.n_shapes
+    assert all(batch.src.size(1) % 4 == batch.tgt_in.size(1) % 4 == 0 for batch in rounded)
+
+
+def test_sampled_batches_have_rounded_lengths_too(store: PairStore, sampling_bpe: TokenizerPair) -> None:
+    loader = BatchLoader(store, Bucket(200, 8), 1, 0, 1, sampling_bpe)
+    assert loader.n_shapes is None
+    assert all(batch.src.size(1) % 8 == batch.tgt_in.size(1) % 8 == 0 for batch in loader)

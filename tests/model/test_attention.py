@@ -224,6 +224,34 @@ def test_positions_turn_queries_and_keys_but_not_values():
     torch.testing.assert_close(v, plain.project(x)[2])
 
 
+def unbound(projected, n_parts):
+    """The merged projections taken apart by one view and one permutation."""
+    batch, length, _ = projected.shape
+    return projected.view(batch, length, n_parts, N_HEADS, D_HEAD).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("which", ["self", "cross"])
+def test_merged_projections_come_apart_with_the_bits_and_strides_of_one_view(fused, which):
+    """Values, gradients and the layout that the kernels see; a step's caches see the same."""
+    found = []
+    for plain in (False, True):
+        torch.manual_seed(5)
+        attention, n_parts = (self_attention(), 3) if which == "self" else (cross_attention(), 2)
+        attention.mix.fused = fused
+        x = torch.randn(BATCH, KEY_LEN, D_MODEL, requires_grad=True)
+        projection = attention.qkv if which == "self" else attention.key_value
+        project = attention.project if which == "self" else attention.project_memory
+        parts = unbound(projection(x), n_parts) if plain else project(x)
+        q = parts[0] if which == "self" else split_heads(attention.query(x), N_HEADS)
+        mixed = attention.out(merge_heads(attention.mix(q, *parts[-2:], from_padding(padding(KEY_LEN)))))
+        mixed.square().sum().backward()
+        gradients = [p.grad for p in attention.parameters()]
+        found.append(([*parts, mixed, x.grad, *gradients], [part.stride() for part in parts]))
+    assert found[0][1] == found[1][1]
+    assert all(torch.equal(one, other) for one, other in zip(found[0][0], found[1][0], strict=True))
+
+
 def test_split_and_merge_are_inverse():
     x = torch.randn(BATCH, QUERY_LEN, D_MODEL)
     heads = split_heads(x, N_HEADS)

@@ -105,6 +105,7 @@ def make_trainer(
     ema_decay=None,
     chunked=True,
     seed=7,
+    deferred=None,
 ) -> Trainer:
     """A trainer at the start of a run of about 8 batches an epoch."""
     torch.manual_seed(seed)
@@ -135,6 +136,7 @@ def make_trainer(
         ),
         checkpoints=CheckpointFolder(folder, Retention(*retention, monitor == "valid_loss"), write_config),
         observers=observers,
+        deferred=deferred,
     )
 
 

@@ -1,10 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transformer.data.batch import collate
 from transformer.special import PAD
 from transformer.training import loss as module
 from transformer.training.loss import Objective, chunked_cross_entropy, plain_cross_entropy
@@ -158,3 +160,18 @@ def test_a_uniform_guess_costs_the_logarithm_of_the_vocabulary():
     for cross_entropy in (plain_cross_entropy, chunked_cross_entropy):
         sums = cross_entropy(hidden, torch.randn(VOCAB_SIZE, D_MODEL), target, 0.3)
         assert sums[:2].tolist() == pytest.approx([5 * math.log(VOCAB_SIZE)] * 2)
+
+
+def test_rounded_lengths_change_no_loss(toy):
+    """What is padded more gives the same sums and gradients, but for rounding."""
+    store, model = toy.store(12), toy.model()
+    objective = Objective(model, 0.1, chunked=True)
+    found = []
+    for round_to in (1, 5):
+        batch = collate([store[i] for i in range(12)], np.arange(12), round_to)
+        sums = objective(batch.src, batch.src_key_padding_mask, batch.tgt_in, batch.tgt_out)
+        found.append((batch.src.shape, sums, torch.autograd.grad(sums[0], list(model.parameters()))))
+    (narrow, sums, gradients), (wide, others, more) = found
+    assert narrow != wide
+    torch.testing.assert_close(sums, others, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(gradients, more, rtol=1e-4, atol=1e-5)

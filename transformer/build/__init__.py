@@ -1,6 +1,7 @@
 """From a config to objects: the one place that knows both. Only what is named here may be built from a config."""
 
 from transformer.build.budget import found_budget, resumed_budget
+from transformer.build.compiled import compiled
 from transformer.build.decoder import metrics, reference_loss, search, translator
 from transformer.build.machine import runtime
 from transformer.build.network import load_pretrained, model
@@ -14,6 +15,7 @@ __all__ = [
     "Data",
     "Loaded",
     "checkpoint_config",
+    "compiled",
     "data",
     "explained",
     "found_budget",

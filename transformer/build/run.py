@@ -30,12 +30,14 @@ from transformer.training.checkpoint import (
 )
 from transformer.training.distributed import World
 from transformer.training.environment import environment
+from transformer.training.limits import Limits
 from transformer.training.loss import Objective
 from transformer.training.observer import Look, Observer
 from transformer.training.optimizer import optimizer_of
 from transformer.training.precision import Precision
 from transformer.training.schedule import Schedule
-from transformer.training.trainer import Decoded, Limits, Trainer
+from transformer.training.trainer import Trainer
+from transformer.training.validate import Decoded
 from transformer.training.warm_start import freeze
 
 SMOOTHING_PRIORS = ("uniform", "unigram")
@@ -190,6 +192,7 @@ def trainer(config: TrainConfig, world: World, source: Data, start: Loaded | Non
             **environment(world.device),
             **({"warm_start": provenance(start)} if start else {}),
         },
+        deferred=config.runtime.deferred,
     )
 
 

@@ -10,6 +10,7 @@ from transformer.data.corpus import Corpus
 from transformer.data.loader import BatchLoader
 from transformer.data.store import PairStore, prepare_store
 from transformer.data.tokenizer.base import TokenizerPair, TokenizerTrainer, train_tokenizers
+from transformer.data.transfer import Transfer
 from transformer.training.distributed import World
 
 
@@ -50,7 +51,8 @@ def loader(config: TrainConfig, world: World, source: Data) -> tuple[BatchLoader
     """This process's batches for training (shuffled, sampled) and for validation (in order, as they are)."""
     batching = instantiate(config.batching, "batching", Batching)  # type: ignore[type-abstract]
     planned = source.corpus.mixed(batching, source.train.lines)
-    train = BatchLoader(source.train, planned, config.seed, world.rank, world.size, source.tokenizers)
+    transfer = Transfer(world.device)
+    train = BatchLoader(source.train, planned, config.seed, world.rank, world.size, source.tokenizers, transfer)
     train.set_epoch(1)  # so that what is told beforehand is true of the first epoch
-    in_order = Sorted(batching.max_tokens)
-    return train, BatchLoader(source.validation, in_order, config.seed, world.rank, world.size, None)
+    in_order = Sorted(batching.max_tokens, batching.round_to)
+    return train, BatchLoader(source.validation, in_order, config.seed, world.rank, world.size, None, transfer)

@@ -29,6 +29,7 @@ MAY_CHANGE = (
     "training.keep_best",
     "training.n_samples",
     "runtime.keep_memory",
+    "runtime.deferred",
     "decoding",
     "metrics",
     "monitor",
@@ -61,10 +62,10 @@ def _filled(config: dict[str, Any]) -> dict[str, Any]:
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Dotted key -> (value before, value after) of what differs and may not.
 
-    A setting that is newer than the checkpoint, which has MISSING for it, must be off.
+    A setting that is newer than the checkpoint, which has MISSING for it, must be off, or left to the machine.
     """
     old, new = flat(_filled(before)), flat(after)
-    off = [k for k, value in old.items() if value == MISSING and new.get(k) in (None, False)]
+    off = [k for k, value in old.items() if value == MISSING and new.get(k) in (None, False, "auto")]
     keys = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k) and k not in off]
     return {
         k: (old.get(k), new.get(k)) for k in keys if not any(k == may or k.startswith(f"{may}.") for may in MAY_CHANGE)

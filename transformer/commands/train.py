@@ -100,7 +100,9 @@ def _tell(
     n_frozen = sum(p.numel() for p in model.parameters()) - model.n_parameters
     frozen = f", {n_frozen:,} of them frozen" if n_frozen else ""
     print(f"model: {model.n_parameters + n_frozen:,} parameters{frozen}\n{describe(model)}")
-    print(f"batches: {len(trainer.batches):,} an epoch, padding efficiency {trainer.batches.padding_efficiency:.1f}%")
+    batches = trainer.batches
+    shapes = f", {batches.n_shapes:,} shapes" if config.batching.get("round_to") and batches.n_shapes else ""
+    print(f"batches: {len(batches):,} an epoch, padding efficiency {batches.padding_efficiency:.1f}%{shapes}")
     results = Path(config.results_dir) / config.name
     results.mkdir(parents=True, exist_ok=True)
     (results / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
@@ -183,6 +185,9 @@ def _train(config: TrainConfig, world: World, folder: Path, others: Sequence[Obs
         trainer.load(newest)
         origin = read_manifest(newest).get("environment", {}).get("warm_start")
         trainer.environment |= {"warm_start": origin} if origin else {}
+    told = build.compiled(config, trainer, source)
+    if told and world.is_main:
+        print(told)
     if world.is_main:
         if config.overwrite:  # not before: nothing but the training itself can fail from here on
             _clear(config, folder)

@@ -19,17 +19,24 @@ class Batching(ABC):
 
     A batch of n pairs satisfies n * (longest source + 1) <= max_tokens and n * (longest target + 1) <= max_tokens, the
     + 1 being EOS or BOS. A pair that is longer than the budget by itself is not dropped: it forms a batch of its own.
+
+    With round_to both sides are padded to a multiple of it, which counts in the budget, so that batches come in few
+    shapes: what a compiler or a CUDA graph makes for one shape serves many batches.
     """
 
-    def __init__(self, max_tokens: int) -> None:
-        """Takes the budget of a batch, in tokens of one side.
+    def __init__(self, max_tokens: int, round_to: int | None = None) -> None:
+        """Takes the budget of a batch, in tokens of one side, and what padded lengths are a multiple of, None = any.
 
         Raises:
-            UserError: the budget is below 2, which holds no token and its EOS.
+            UserError: the budget is below 2, which holds no token and its EOS, or lengths cannot be such multiples.
         """
         if max_tokens < 2:
             raise UserError(f"batching.max_tokens={max_tokens} must be at least 2, one token and its end of sentence")
-        self.max_tokens = max_tokens
+        if round_to is not None and not 1 <= round_to <= max_tokens:
+            raise UserError(
+                f"batching.round_to={round_to} must be at least 1 and at most batching.max_tokens={max_tokens}, or null"
+            )
+        self.max_tokens, self.round_to = max_tokens, round_to or 1
 
     @abstractmethod
     def plan(self, src_lengths: np.ndarray, tgt_lengths: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
@@ -60,8 +67,9 @@ class Bucket(Batching):
         order, longest = by_length(src_lengths, tgt_lengths, rng)
         if not len(order):
             return []
-        full = cut(longest[: self.max_tokens], self.max_tokens)[0]
-        ends = cut(longest, self.max_tokens, first=int(rng.integers(1, full + 1)))
+        longest = rounded(longest, self.round_to)
+        full = cut(longest[: self.max_tokens], self.max_tokens, multiple=self.round_to)[0]
+        ends = cut(longest, self.max_tokens, first=int(rng.integers(1, full + 1)), multiple=self.round_to)
         batches = np.split(order, ends[:-1])
         return [batches[i] for i in rng.permutation(len(batches))]
 
@@ -72,7 +80,8 @@ class Sorted(Batching):
     def plan(self, src_lengths: np.ndarray, tgt_lengths: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
         """See Batching.plan; seed and epoch change nothing."""
         order, longest = by_length(src_lengths, tgt_lengths, None)
-        return np.split(order, cut(longest, self.max_tokens)[:-1]) if len(order) else []
+        ends = cut(rounded(longest, self.round_to), self.max_tokens, multiple=self.round_to)
+        return np.split(order, ends[:-1]) if len(order) else []
 
 
 class Pool(Batching):
@@ -94,7 +103,7 @@ class Pool(Batching):
             shuffled(range(len(src))),
             self.max_tokens,
             key=lambda i: (src[i], tgt[i]),
-            batch_size_fn=_padded_tokens(src, tgt),
+            batch_size_fn=_padded_tokens(src, tgt, self.round_to),
             random_shuffler=shuffled,
             shuffle=True,
             sort_within_batch=True,
@@ -102,16 +111,21 @@ class Pool(Batching):
         return [np.asarray(batch, dtype=np.int64) for batch in batches if batch]  # torchtext opens some with nothing
 
 
-def _padded_tokens(src: Sequence[int], tgt: Sequence[int]) -> Callable[[int, int, int], int]:
+def _padded_tokens(src: Sequence[int], tgt: Sequence[int], round_to: int) -> Callable[[int, int, int], int]:
     """torchtext's batch_size_fn: tokens of the longer side once pair `new` makes the batch `count` pairs large."""
     longest = 0
 
     def size(new: int, count: int, so_far: int) -> int:
         nonlocal longest
-        longest = max(0 if count == 1 else longest, src[new] + 1, tgt[new] + 1)
+        longest = max(0 if count == 1 else longest, -(-(max(src[new], tgt[new]) + 1) // round_to) * round_to)
         return count * longest
 
     return size
+
+
+def rounded(lengths: np.ndarray, multiple: int) -> np.ndarray:
+    """Integers rounded up to multiples."""
+    return -(-lengths // multiple) * multiple
 
 
 def by_length(
@@ -140,13 +154,14 @@ def by_length(
     return order, longest[order]
 
 
-def cut(longest: np.ndarray, max_tokens: int, first: int | None = None) -> list[int]:
+def cut(longest: np.ndarray, max_tokens: int, first: int | None = None, multiple: int = 1) -> list[int]:
     """Where each of the largest possible batches of sorted pairs ends.
 
     Args:
         longest: (pairs,) int64, ascending; the longer side + 1 of each pair.
         max_tokens: the budget of a batch.
         first: the most pairs in the first batch; None = as many as fit.
+        multiple: of pairs in a batch, where as many fit; the last batch has what is left.
     """
     ends: list[int] = []
     counts = np.arange(1, min(max_tokens, len(longest)) + 1)
@@ -156,6 +171,8 @@ def cut(longest: np.ndarray, max_tokens: int, first: int | None = None) -> list[
         n = int(np.searchsorted(ahead * counts[: len(ahead)], max_tokens, side="right"))
         if first is not None and start == 0:
             n = min(n, first)
+        if n > multiple:
+            n -= n % multiple
         start += max(1, n)  # a pair over the budget goes alone
         ends.append(start)
     return ends
@@ -191,16 +208,26 @@ def shard(batches: Sequence[np.ndarray], rank: int, world_size: int) -> list[np.
     return divide(batches, steps * world_size)[rank::world_size]
 
 
-def padding_efficiency(batches: Sequence[np.ndarray], src_lengths: np.ndarray, tgt_lengths: np.ndarray) -> float:
+def padding_efficiency(
+    batches: Sequence[np.ndarray], src_lengths: np.ndarray, tgt_lengths: np.ndarray, round_to: int = 1
+) -> float:
     """The share of source and target positions that are not padding, EOS counted, 0-100 (100 for no batches)."""
-    sizes = np.asarray([len(batch) for batch in batches if len(batch)], dtype=np.int64)
-    if not len(sizes):
+    batches = [batch for batch in batches if len(batch)]
+    if not batches:
         return 100.0
-    order = np.concatenate(list(batches))
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    real = padded = 0
-    for lengths in (src_lengths, tgt_lengths):
-        tokens = lengths[order].astype(np.int64) + 1
-        real += int(tokens.sum())
-        padded += int((np.maximum.reduceat(tokens, starts) * sizes).sum())
+    pairs, src, tgt = shapes(batches, src_lengths, tgt_lengths, round_to).T
+    padded = int((pairs * (src + tgt)).sum())
+    order = np.concatenate(batches)
+    real = int(src_lengths[order].astype(np.int64).sum() + tgt_lengths[order].astype(np.int64).sum()) + 2 * len(order)
     return 100.0 * real / padded
+
+
+def shapes(
+    batches: Sequence[np.ndarray], src_lengths: np.ndarray, tgt_lengths: np.ndarray, round_to: int = 1
+) -> np.ndarray:
+    """Pairs, source and target positions of each batch when it is padded, (batches, 3) int64; no batch is empty."""
+    sizes = np.asarray([len(batch) for batch in batches], dtype=np.int64)
+    order = np.concatenate(list(batches))
+    starts = np.cumsum(sizes) - sizes
+    longest = [np.maximum.reduceat(lengths[order].astype(np.int64), starts) for lengths in (src_lengths, tgt_lengths)]
+    return np.stack([sizes, *(rounded(side + 1, round_to) for side in longest)], axis=1)

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import torch
 
 from transformer.data.batch import Batch, collate
-from transformer.data.batching import Batching, padding_efficiency, shard
+from transformer.data.batching import Batching, padding_efficiency, shapes, shard
 from transformer.data.sampling import GROUP, expected_lengths, regroup, resample
 from transformer.data.store import PairStore
 from transformer.data.tokenizer.base import TokenizerPair
+from transformer.data.transfer import Sent, Transfer
 from transformer.error import UserError
 
 _AHEAD = 4  # batches made in the background while the consumer computes
@@ -26,6 +28,8 @@ class BatchLoader:
     Attributes:
         padding_efficiency: share of this epoch's source and target positions, over all ranks, that are not padding,
             0-100; with sampling measured on this rank's first batches.
+        n_shapes: how many different (pairs, source length, target length) this epoch's batches have, over all ranks;
+            None with sampling, which decides lengths as it goes.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class BatchLoader:
         rank: int,
         world_size: int,
         tokenizers_for_sampling: TokenizerPair | None,
+        transfer: Transfer | None = None,
     ) -> None:
         """Plans nothing yet.
 
@@ -47,6 +52,7 @@ class BatchLoader:
             world_size: number of processes that share the batches.
             tokenizers_for_sampling: draws a new segmentation of every sentence in every epoch, if these tokenizers
                 sample at all; the token budget then holds on average, not for every batch. None = ids as stored.
+            transfer: brings the batches to where they are used, ahead of time; None = they stay in main memory.
         """
         self._store = store
         self._batching = batching
@@ -55,11 +61,12 @@ class BatchLoader:
         self._world_size = world_size
         samples = tokenizers_for_sampling is not None and tokenizers_for_sampling.samples
         self._tokenizers = tokenizers_for_sampling if samples else None
+        self._transfer = transfer or Transfer(torch.device("cpu"))
         self._epoch = 0
         self._position = 0
         self._finished = False
         self._lengths: tuple[np.ndarray, np.ndarray] | None = None
-        self._planned: tuple[int, list[np.ndarray], float] | None = None
+        self._planned: tuple[int, list[np.ndarray], float, int | None] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Starts another epoch at its first batch; naming the current epoch changes nothing."""
@@ -92,22 +99,27 @@ class BatchLoader:
         """Share of this epoch's positions that are not padding, 0-100; see the class."""
         return self._plan()[1]
 
+    @property
+    def n_shapes(self) -> int | None:
+        """How many shapes this epoch's batches have; see the class."""
+        return self._plan()[2]
+
     def __iter__(self) -> Iterator[Batch]:
         """Yields the batches that are left of the epoch; all of them if it was iterated to its end before.
 
-        Batches are made in a background thread; an error there is raised here.
+        Batches are made, and sent on their way to the device, in a background thread; an error there is raised here.
         """
         if self._finished:
             self._position, self._finished = 0, False
-        batches = self._produce(self._epoch, self._plan()[0], self._position)
+        batches = map(self._transfer.send, self._produce(self._epoch, self._plan()[0], self._position))
         left = len(self) - self._position
-        pending: deque[Future[Batch]] = deque()
+        pending: deque[Future[Sent]] = deque()
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         try:
             for _ in range(left):
                 while len(pending) < min(left, _AHEAD):
                     pending.append(pool.submit(next, batches))
-                batch = pending.popleft().result()
+                batch = self._transfer.receive(pending.popleft().result())
                 left -= 1
                 self._position += 1
                 yield batch
@@ -115,31 +127,34 @@ class BatchLoader:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _plan(self) -> tuple[list[np.ndarray], float]:
-        """This rank's batches and the padding efficiency of the epoch, planned once."""
+    def _plan(self) -> tuple[list[np.ndarray], float, int | None]:
+        """This rank's batches, the padding efficiency and the number of shapes of the epoch, planned once."""
         if self._planned is None or self._planned[0] != self._epoch:
             if self._lengths is None and self._tokenizers is not None:
                 self._lengths = expected_lengths(self._store, self._tokenizers)
             src_lengths, tgt_lengths = self._lengths or (self._store.src_lengths, self._store.tgt_lengths)
             batches = self._batching.plan(src_lengths, tgt_lengths, self._seed, self._epoch)
             mine = shard(batches, self._rank, self._world_size)
+            round_to, n_shapes = self._batching.round_to, None
             if self._tokenizers is None:
-                efficiency = padding_efficiency(batches, src_lengths, tgt_lengths)
+                efficiency = padding_efficiency(batches, src_lengths, tgt_lengths, round_to)
+                some = [batch for batch in batches if len(batch)]
+                n_shapes = len(np.unique(shapes(some, src_lengths, tgt_lengths, round_to), axis=0)) if some else 0
             else:
-                efficiency = _efficiency(self._sampled_group(self._epoch, mine, 0, self._tokenizers))
-            self._planned = self._epoch, mine, efficiency
+                efficiency = _efficiency(self._sampled_group(self._epoch, mine, 0, self._tokenizers), round_to)
+            self._planned = self._epoch, mine, efficiency, n_shapes
         return self._planned[1:]
 
     def _produce(self, epoch: int, plan: list[np.ndarray], position: int) -> Iterator[Batch]:
         """The epoch's batches from `position` on; runs in the background."""
         if self._tokenizers is None:
             for indices in plan[position:]:
-                yield collate([self._store[i] for i in indices.tolist()], indices)
+                yield collate([self._store[i] for i in indices.tolist()], indices, self._batching.round_to)
             return
         for first in range(position - position % GROUP, len(plan), GROUP):
             group = self._sampled_group(epoch, plan, first, self._tokenizers)
             for pairs, indices in group[max(0, position - first) :]:
-                yield collate(pairs, indices)
+                yield collate(pairs, indices, self._batching.round_to)
 
     def _sampled_group(
         self, epoch: int, plan: list[np.ndarray], first: int, tokenizers: TokenizerPair
@@ -161,8 +176,8 @@ def _lengths(pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return np.asarray([(len(src), len(tgt)) for src, tgt in pairs], dtype=np.int64).reshape(-1, 2)
 
 
-def _efficiency(batches: list[tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]]) -> float:
+def _efficiency(batches: list[tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]], round_to: int) -> float:
     """Padding efficiency, 0-100, of batches of pairs of ids."""
     lengths = _lengths([pair for pairs, _ in batches for pair in pairs])
     ends = np.cumsum([len(pairs) for pairs, _ in batches], dtype=np.int64)
-    return padding_efficiency(np.split(np.arange(len(lengths)), ends[:-1]), lengths[:, 0], lengths[:, 1])
+    return padding_efficiency(np.split(np.arange(len(lengths)), ends[:-1]), lengths[:, 0], lengths[:, 1], round_to)

@@ -123,7 +123,7 @@ class Mixed(Batching):
 
     def __init__(self, batching: Batching, corpus_of: np.ndarray, weights: np.ndarray) -> None:
         """Takes the corpus of each pair, (pairs,) integers, and the weight of each corpus, (corpora,) above 0."""
-        super().__init__(batching.max_tokens)
+        super().__init__(batching.max_tokens, batching.round_to)
         self._batching = batching
         self._members = [np.flatnonzero(corpus_of == i) for i in range(len(weights))]
         self.counts = apportioned(len(corpus_of), weights)

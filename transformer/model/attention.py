@@ -26,6 +26,14 @@ def split_heads(x: Tensor, n_heads: int) -> Tensor:
     return x.view(batch, length, n_heads, width // n_heads).transpose(1, 2)
 
 
+def split_parts(x: Tensor, n_parts: int, n_heads: int) -> list[Tensor]:
+    """(batch, length, n_parts * n_heads * d_head) -> n_parts tensors (batch, n_heads, length, d_head)."""
+    batch, length, width = x.shape
+    parts = x.view(batch, length, n_parts * n_heads, width // (n_parts * n_heads)).chunk(n_parts, dim=2)
+    # Chunked before they are transposed: their gradients then lie side by side and are put together in one copy.
+    return [part.transpose(1, 2) for part in parts]
+
+
 def merge_heads(x: Tensor) -> Tensor:
     """(batch, n_heads, length, d_head) -> (batch, length, n_heads * d_head)."""
     batch, n_heads, length, d_head = x.shape
@@ -170,9 +178,7 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor, offset: Offset = 0) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v of x (batch, length, d_model), each (batch, n_heads, length, d_head); positions count from offset."""
-        batch, length, d_model = x.shape
-        parts = self.qkv(x).view(batch, length, 3, self.n_heads, d_model // self.n_heads)
-        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = split_parts(self.qkv(x), 3, self.n_heads)
         return self.position.rotate(q, offset), self.position.rotate(k, offset), v
 
     def forward(self, x: Tensor, visible: Tensor | None = None, causal: bool = False) -> Tensor:
@@ -210,9 +216,7 @@ class CrossAttention(nn.Module):
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """k, v of memory (batch, src_len, d_model), each (batch, n_heads, src_len, d_head)."""
-        batch, length, d_model = memory.shape
-        parts = self.key_value(memory).view(batch, length, 2, self.n_heads, d_model // self.n_heads)
-        k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        k, v = split_parts(self.key_value(memory), 2, self.n_heads)
         return k, v
 
     def attend(

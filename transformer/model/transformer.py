@@ -69,6 +69,7 @@ class Transformer(nn.Module):
     Attributes:
         recompute: keep only the inputs of the layers for the backward pass, and compute the rest again: less memory,
             more time, the same bits.
+        compiled: what is called in training in place of some layers; it computes the same up to rounding.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.vocabulary, self.shape, self.max_len = vocabulary, shape, max_len
         self.recompute = False
+        self.compiled: dict[nn.Module, Callable[..., Tensor]] = {}
         d_model = shape.d_model
         src_position = position(d_model=d_model, n_heads=shape.n_heads, max_len=max_len)
         tgt_position = position(d_model=d_model, n_heads=shape.n_heads, max_len=max_len)
@@ -123,8 +125,9 @@ class Transformer(nn.Module):
                 module.bulk = bulk_dropout
 
     def _through(self, layer: nn.Module, *inputs: Tensor | None) -> Tensor:
+        call = self.compiled.get(layer, layer) if self.training else layer
         again = self.recompute and self.training and torch.is_grad_enabled()
-        return recomputed(layer, *inputs) if again else layer(*inputs)
+        return recomputed(call, *inputs) if again else call(*inputs)
 
     def encode(self, src: Tensor, src_key_padding_mask: Tensor, cut: Tensor | None = None) -> Tensor:
         """Encodes.

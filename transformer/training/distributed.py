@@ -40,7 +40,8 @@ class World:
         if use_cuda:
             torch.cuda.set_device(self.device)
         if self.size > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if use_cuda else "gloo")
+            # What the hosts agree on does not wait for their devices, so it goes by gloo.
+            dist.init_process_group("cpu:gloo,cuda:nccl" if use_cuda else "gloo")
 
     @property
     def is_main(self) -> bool:
@@ -72,7 +73,7 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any process: how all of them decide together."""
-        return bool(self.sum(torch.tensor(float(flag), device=self.device)).item() > 0)
+        return flag if self.size == 1 else bool(self.sum(torch.tensor(float(flag))).item() > 0)
 
     def gather(self, value: Any) -> list[Any]:
         """The value of each process, in rank order, on every process."""

@@ -1,9 +1,13 @@
-"""Parameter groups, gradient norm and clipping."""
+"""Parameter groups, gradient norm and clipping, and steps that a device leaves out by itself."""
 
 from collections.abc import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor, nn
+
+# Whose fused kernels leave weights and all state as they are when told to. torch's fused SGD is not one of them: left
+# out in its first step, it takes for its momentum whatever the memory held.
+_DRIVEN = (torch.optim.Adam, torch.optim.AdamW)
 
 
 def parameter_groups(model: nn.Module, but: Collection[Tensor] = ()) -> list[dict[str, object]]:
@@ -44,3 +48,24 @@ def clip_gradients(parameters: Iterable[Tensor], clip_norm: float | None) -> Ten
         float (), the norm before clipping.
     """
     return torch.nn.utils.clip_grad_norm_(parameters, float("inf") if clip_norm is None else clip_norm)
+
+
+def can_step_unless(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether `step_unless` can drive an optimizer: torch's Adam or AdamW with fused=True."""
+    return type(optimizer) in _DRIVEN and all(group.get("fused") for group in optimizer.param_groups)
+
+
+def step_unless(optimizer: torch.optim.Optimizer, left_out: Tensor) -> None:
+    """optimizer.step(), unless `left_out`, bool (), is True; nobody waits to know.
+
+    Left out, weights, moments and step counts keep their bits; only moments that did not exist yet are there, as zeros.
+
+    Args:
+        optimizer: one for which `can_step_unless`.
+        left_out: on the device of its parameters.
+    """
+    optimizer.found_inf = left_out.float()  # type: ignore[attr-defined]  # what GradScaler tells fused optimizers
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.found_inf  # type: ignore[attr-defined]

@@ -17,78 +17,23 @@ from transformer.data.loader import BatchLoader
 from transformer.error import UserError
 from transformer.training.checkpoint import MODEL, TRAINING, CheckpointFolder, load_tensors, newest_intact
 from transformer.training.distributed import World
+from transformer.training.limits import Limits
 from transformer.training.loss import Objective
 from transformer.training.memory import peak_mib
 from transformer.training.moving_average import stand_in
-from transformer.training.observer import EpochEnd, Look, Observer, RunStart, StepEnd
+from transformer.training.observer import EpochEnd, Observer, RunStart, StepEnd
+from transformer.training.optimizer import can_step_unless
 from transformer.training.precision import Precision
 from transformer.training.progress import Progress
 from transformer.training.schedule import Schedule
 from transformer.training.signals import Interrupted, StopRequest
 from transformer.training.state import random_state, set_random_state
 from transformer.training.update import Update, Updater
-from transformer.training.validate import Validation, perplexity, validate
+from transformer.training.validate import Decoded, Validation, perplexity, validate
 
 MAX_SKIPPED_IN_A_ROW = 10  # updates
 MAX_ROLLBACKS = 3
 RATE_CUT = 0.5  # at each rollback
-WITHOUT_DECODING = ("valid_loss", "valid_accuracy")  # what can be monitored however seldom is decoded
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What free decoding of the validation split gave.
-
-    Attributes:
-        bleu: sacreBLEU, 0-100.
-        signature: of sacreBLEU.
-        samples: (source, hypothesis, reference) of a few lines.
-        scores: further corpus scores of the same translations, by name, 0-100.
-        looks: where the model looked while it wrote some of the samples.
-    """
-
-    bleu: float
-    signature: str
-    samples: list[tuple[str, str, str]]
-    scores: dict[str, float] = field(default_factory=dict)
-    looks: list[Look] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When to do what.
-
-    Attributes:
-        max_epochs: epochs after which training ends, or None.
-        max_steps: updates after which training ends, or None.
-        accumulate: micro-batches in an update.
-        clip_norm: bound of the gradient's L2 norm, or None.
-        monitor: what `best` and `patience` go by: "valid_loss", "valid_accuracy", "bleu" or a name in `Decoded.scores`.
-        patience: epochs without a better monitored value after which training ends, or None.
-        bleu_every_epochs: decode the validation split every so many epochs; 0 for never.
-        checkpoint_every_steps: checkpoints besides those at the ends of epochs, or None.
-        checkpoint_every_minutes: likewise, by the clock.
-        lower_is_better: of the monitored value.
-        ema_decay: of the moving average of the weights that is validated and saved in their place, or None.
-    """
-
-    max_epochs: int | None
-    max_steps: int | None
-    accumulate: int
-    clip_norm: float | None
-    monitor: str
-    patience: int | None
-    bleu_every_epochs: int
-    checkpoint_every_steps: int | None
-    checkpoint_every_minutes: float | None
-    lower_is_better: bool
-    ema_decay: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_epochs is None and self.max_steps is None:
-            raise ValueError("training would never end: set max_epochs or max_steps")
-        if self.monitor not in WITHOUT_DECODING and self.bleu_every_epochs != 1:
-            raise ValueError(f"monitor is {self.monitor}, so bleu_every_epochs must be 1, not {self.bleu_every_epochs}")
 
 
 @dataclass
@@ -110,6 +55,11 @@ class Trainer:
         identify: names the pairs at these positions of the training store, for messages.
         environment: goes into every checkpoint's manifest.
         progress: how far the run has come.
+        deferred: tell of each update while the next one is under way, so that an accelerator never waits to be asked;
+            the same bits. None = on an accelerator, where the optimizer can be driven so.
+
+    Raises:
+        UserError: `deferred` is True, and the optimizer cannot be driven so.
     """
 
     objective: Objective
@@ -126,9 +76,18 @@ class Trainer:
     identify: Callable[[np.ndarray], str] = "pairs {}".format
     environment: dict[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
+    deferred: bool | None = None
 
     def __post_init__(self) -> None:
-        self.update = Updater(self.objective, self.optimizer, self.world, self.precision, self.limits.clip_norm)
+        can = can_step_unless(self.optimizer)
+        if self.deferred and not can:
+            raise UserError(
+                "runtime.deferred is true, but the optimizer is not Adam or AdamW with fused=true; use null or false"
+            )
+        late = can and self.world.device.type != "cpu" if self.deferred is None else self.deferred
+        self.update = Updater(self.objective, self.optimizer, self.world, self.precision, self.limits.clip_norm, late)
+        self.deferred = late
+        self.pending: tuple[Callable[[], Update], np.ndarray] | None = None  # what has not been told yet, its pairs
         self.average = stand_in(self.optimizer, self.update.parameters, self.limits.ema_decay)
         self.saved_step = -1
         self.saved_at = time.monotonic()
@@ -151,18 +110,27 @@ class Trainer:
                     for micro_batches in self._updates():
                         if not self._step(micro_batches):
                             break
-                        if self.world.any(request.number is not None) and not self._steps_done():
+                        stop, due = self.world.any(request.number is not None), self._checkpoint_due()
+                        if (stop or due) and not self._settle():
+                            break
+                        if stop and not self._steps_done():
                             self._save(monitored=None)
                             raise Interrupted(max(n or 0 for n in self.world.gather(request.number)))
-                        if self._checkpoint_due():
+                        # Weights that may be what is wrong are nothing to go back to.
+                        if due and not self.progress.skipped_in_a_row:
                             self._save(monitored=None)
                     else:
-                        self._end_epoch()
+                        if self._settle():
+                            self._end_epoch()
         finally:
             self._tell("on_end")
 
+    def _n_done(self) -> int:
+        """Updates so far, the one that has not been told yet included."""
+        return self.progress.step + (self.pending is not None)
+
     def _steps_done(self) -> bool:
-        return self.limits.max_steps is not None and self.progress.step >= self.limits.max_steps
+        return self.limits.max_steps is not None and self._n_done() >= self.limits.max_steps
 
     def _done(self) -> bool:
         limits, progress = self.limits, self.progress
@@ -175,12 +143,10 @@ class Trainer:
         return self._steps_done() or (limits.max_epochs is not None and progress.epoch > limits.max_epochs)
 
     def _checkpoint_due(self) -> bool:
-        if self.progress.skipped_in_a_row:  # weights that may be what is wrong are nothing to go back to
-            return False
         steps, minutes = self.limits.checkpoint_every_steps, self.limits.checkpoint_every_minutes
         if minutes is not None and self.world.any(time.monotonic() - self.saved_at >= 60 * minutes):
             return True
-        return steps is not None and self.progress.step % steps == 0
+        return steps is not None and self._n_done() % steps == 0
 
     def _updates(self) -> Iterator[list[Batch]]:
         """The epoch's micro-batches, `accumulate` at a time; a last, smaller group too."""
@@ -190,21 +156,46 @@ class Trainer:
             yield group
 
     def _step(self, micro_batches: list[Batch]) -> bool:
-        """One update, counted and told; returns False when the run has gone back to an earlier checkpoint instead."""
+        """One update; returns False when the run has gone back to an earlier checkpoint instead.
+
+        A deferred one is counted and told at the next call, when that one's gradients are on their way: only then is
+        anybody asked how it went, and the device has work meanwhile. All that follows from its figures, the moving
+        average and the learning rate included, comes before the next change of the weights.
+        """
+        pairs = np.concatenate([batch.indices for batch in micro_batches])
+        if not self.deferred:
+            return self._count(self.update(micro_batches, self._rate_factor()), pairs)
+        gradients = self.update.gradients(micro_batches)
+        if not self._settle():
+            self.optimizer.zero_grad(set_to_none=True)
+            return False
+        self.pending = self.update.apply(gradients, self._rate_factor()), pairs
+        return True
+
+    def _rate_factor(self) -> float:
+        return self.schedule.factor(self.progress.step + 1) * self.progress.rate_cut
+
+    def _settle(self) -> bool:
+        """Counts and tells the update that has not been told yet, if there is one; returns what `_step` returns."""
+        if self.pending is None:
+            return True
+        (figures, pairs), self.pending = self.pending, None
+        return self._count(figures(), pairs)
+
+    def _count(self, update: Update, pairs: np.ndarray) -> bool:
         progress = self.progress
-        update = self.update(micro_batches, self.schedule.factor(progress.step + 1) * progress.rate_cut)
         progress.step += 1
         progress.step_in_epoch += 1
         if update.n_splits:
-            self._say(f"memory ran out; micro-batches were halved {update.n_splits} times, same result", micro_batches)
+            self._say(f"memory ran out; micro-batches were halved {update.n_splits} times, same result", pairs)
         if not update.finite:
-            return self._left_out(update, micro_batches)
+            return self._left_out(update, pairs)
         if self.average:
             self.average.update()
         progress.skipped_in_a_row = 0
         usual = progress.usual_loss
         if progress.spike(update.loss):
-            self._say(f"loss {update.loss:.3f} stands out, the usual is {usual:.3f}", micro_batches)
+            self._say(f"loss {update.loss:.3f} stands out, the usual is {usual:.3f}", pairs)
         end = StepEnd(
             progress.step,
             progress.epoch,
@@ -221,16 +212,15 @@ class Trainer:
         self._tell("on_step", end)
         return True
 
-    def _say(self, what: str, micro_batches: list[Batch]) -> None:
-        indices = np.concatenate([batch.indices for batch in micro_batches])
-        self._tell("on_message", f"step {self.progress.step}: {what}; {self.identify(indices)}")
+    def _say(self, what: str, pairs: np.ndarray) -> None:
+        self._tell("on_message", f"step {self.progress.step}: {what}; {self.identify(pairs)}")
 
-    def _left_out(self, update: Update, micro_batches: list[Batch]) -> bool:
+    def _left_out(self, update: Update, pairs: np.ndarray) -> bool:
         """Counts an update that was left out; after many in a row goes back, after several times ends the run."""
         progress = self.progress
         progress.skipped_in_a_row += 1
         told = f"loss is {update.loss}, gradient norm {update.gradient_norm}: the update is left out"
-        self._say(told, micro_batches)
+        self._say(told, pairs)
         # A loss scale that is still too high shows in the same way, and comes down by itself.
         if progress.skipped_in_a_row < MAX_SKIPPED_IN_A_ROW * (4 if self.precision.dtype == torch.float16 else 1):
             return True

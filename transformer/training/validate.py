@@ -1,14 +1,15 @@
-"""Teacher-forced validation: token-averaged loss, perplexity, accuracy."""
+"""Teacher-forced validation: token-averaged loss, perplexity, accuracy; and what free decoding gave."""
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from transformer.data.batch import Batch
 from transformer.training.distributed import World
+from transformer.training.observer import Look
 from transformer.training.precision import Precision
 
 
@@ -29,6 +30,25 @@ class Validation:
     n_tgt_tokens: int
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What free decoding of the validation split gave.
+
+    Attributes:
+        bleu: sacreBLEU, 0-100.
+        signature: of sacreBLEU.
+        samples: (source, hypothesis, reference) of a few lines.
+        scores: further corpus scores of the same translations, by name, 0-100.
+        looks: where the model looked while it wrote some of the samples.
+    """
+
+    bleu: float
+    signature: str
+    samples: list[tuple[str, str, str]]
+    scores: dict[str, float] = field(default_factory=dict)
+    looks: list[Look] = field(default_factory=list)
+
+
 def perplexity(loss: float) -> float:
     """exp(loss), infinity where that overflows."""
     return math.exp(loss) if loss < 709 else math.inf
@@ -46,15 +66,16 @@ def validate(objective: nn.Module, batches: Iterable[Batch], world: World, preci
     """
     was_training = objective.training
     objective.eval()
-    sums = torch.zeros(3, dtype=torch.float64, device=world.device)
+    sums = torch.zeros(2, dtype=torch.float64, device=world.device)
+    n_own = 0
     for batch in batches:
         batch = batch.to(world.device)
         with precision.autocast():
             got = objective(batch.src, batch.src_key_padding_mask, batch.tgt_in, batch.tgt_out)
-        sums += torch.stack(
-            (got[1].double(), got[2].double(), torch.tensor(batch.n_tgt_tokens).to(got.device).double())
-        )
+        sums += got[1:].double()
+        n_own += batch.n_tgt_tokens
     objective.train(was_training)
-    nll, right, n_tokens = world.sum(sums).tolist()
+    count = torch.full((1,), float(n_own), dtype=torch.float64, device=world.device)
+    nll, right, n_tokens = world.sum(torch.cat((sums, count))).tolist()
     loss = nll / n_tokens
     return Validation(loss, perplexity(loss), 100.0 * right / n_tokens, int(n_tokens))
