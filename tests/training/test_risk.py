@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer.build.supply import supplies
 from transformer.data.batch import collate
 from transformer.model.dropout import drawing_from
 from transformer.special import BOS, EOS, PAD, UNK
@@ -59,6 +58,8 @@ def scripted(found):
 
 def drawn():
     """Supplies that draw from the model."""
+    from transformer.build.supply import supplies  # here, because the processes below need none of it
+
     return Supplies(supplies(None).sampler, {"hamming": hamming})
 
 
@@ -144,7 +145,7 @@ def test_what_a_pair_adds_does_not_depend_on_the_batch(toy):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-# What each of two processes does, and one alone with the same pairs: the second has two pairs, then none.
+# What each of two processes does; the second has two pairs, then none.
 WORKER = """
 import runpy, sys
 import numpy as np
@@ -152,32 +153,33 @@ import torch
 torch.set_num_threads(1)
 risk, toy = runpy.run_path(sys.argv[1]), runpy.run_path(sys.argv[2])
 from transformer.training.distributed import World
-from transformer.training.precision import Precision
-from transformer.training.update import Updater
 
-world = World("cpu")
-torch.manual_seed(3)
-objective = risk["made"](toy["make_model"](), risk["GIVEN"])
-optimizer = torch.optim.SGD(objective.parameters(), lr=0.5)
-update = Updater(objective, optimizer, world, Precision("fp32", world.device), 1.0)
-first = risk["SENTENCES"] if world.size == 1 else (risk["SENTENCES"][:1], risk["SENTENCES"][1:])[world.rank]
-losses = [update([risk["batch"](first)], 1.0).loss]
-torch.manual_seed(world.rank)
-losses.append(update([risk["batch"](risk["SENTENCES"][:1] if world.is_main else [])], 1.0).loss)
-torch.save((losses, [p.detach() for p in objective.parameters()]), sys.argv[3])
+world, sentences = World("cpu"), risk["SENTENCES"]
+batches = (sentences[:1], sentences[:1]) if world.is_main else (sentences[1:], [])
+torch.save(risk["updated"](toy["make_model"], world, batches), sys.argv[3])
 world.close()
 """
 
 
-def test_two_processes_do_what_one_does(tmp_path):
+def updated(make_model, world, batches):
+    """Losses and weights of a model that always begins alike."""
+    torch.manual_seed(3)
+    objective = made(make_model(), GIVEN)
+    optimizer = torch.optim.SGD(objective.parameters(), lr=0.5)
+    update = Updater(objective, optimizer, world, Precision("fp32", world.device), 1.0)
+    losses = [update([batch(sentences)], 1.0).loss for sentences in batches]
+    return losses, [p.detach() for p in objective.parameters()]
+
+
+def test_two_processes_do_what_one_does(toy, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     here, processes = Path(__file__), []
-    for rank, size in ((0, 1), (0, 2), (1, 2)):
-        world = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_PORT": port}
+    for rank in range(2):
+        world = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": port}
         environment = {**os.environ, **world, "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(here.parents[2])}
-        files = [here, here.with_name("conftest.py"), tmp_path / f"{rank}.{size}"]
+        files = [here, here.with_name("conftest.py"), tmp_path / f"{rank}.pt"]
         command = [sys.executable, "-c", WORKER, *map(str, files)]
         processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     try:
@@ -185,9 +187,10 @@ def test_two_processes_do_what_one_does(tmp_path):
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0, 0], errors
-    alone, *together = [torch.load(tmp_path / name) for name in ("0.1", "0.2", "1.2")]
-    for losses, weights in together:
+    assert [process.returncode for process in processes] == [0, 0], errors
+    alone = updated(toy.model, World("cpu"), (SENTENCES, SENTENCES[:1]))
+    for rank in range(2):
+        losses, weights = torch.load(tmp_path / f"{rank}.pt")
         assert losses == pytest.approx(alone[0], rel=1e-5)
         for one, other in zip(weights, alone[1], strict=True):
             torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
