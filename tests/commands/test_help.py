@@ -44,9 +44,9 @@ def test_only_the_groups_of_a_command_are_offered(pages: dict[str, str]) -> None
 
 
 def test_a_group_shows_what_is_chosen_and_all_else(pages: dict[str, str], call: Any, tmp_path: Path) -> None:
-    assert re.search(r"^  optimizer=adam +or adamw$", pages["train"], re.MULTILINE)
+    assert re.search(r"^  optimizer=adam +or adamw, muon, schedule_free_adamw$", pages["train"], re.MULTILINE)
     page = call("train", ["--help", "optimizer=adamw", "data=files"], tmp_path).out
-    assert re.search(r"^  optimizer=adamw +or adam$", page, re.MULTILINE)
+    assert re.search(r"^  optimizer=adamw +or adam, muon, schedule_free_adamw$", page, re.MULTILINE)
     assert re.search(r"^    weight_decay: \S+ +# decoupled, of matrices$", page, re.MULTILINE)
     names = sorted(path.stem for path in (config_dir() / "schedule").glob("*.yaml"))
     line = re.search(r"^  schedule=(\w+) +or (.*)$", page, re.MULTILINE)
