@@ -101,7 +101,8 @@ def _tell(
     frozen = f", {n_frozen:,} of them frozen" if n_frozen else ""
     print(f"model: {model.n_parameters + n_frozen:,} parameters{frozen}\n{describe(model)}")
     batches = trainer.batches
-    shapes = f", {batches.n_shapes:,} shapes" if config.batching.get("round_to") and batches.n_shapes else ""
+    n_shapes = batches.n_shapes if config.batching.get("round_to") else None
+    shapes = f", {n_shapes:,} shapes" if n_shapes else ""
     print(f"batches: {len(batches):,} an epoch, padding efficiency {batches.padding_efficiency:.1f}%{shapes}")
     results = Path(config.results_dir) / config.name
     results.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ import numpy as np
 
 from transformer.data.batching import Batching
 from transformer.data.corpus import Corpus, Part, language_token
+from transformer.data.mixture import MixtureCorpus
 from transformer.error import UserError
 
 
@@ -52,7 +53,7 @@ class BidirectionalCorpus(Corpus):
 
     def mixed(self, batching: Batching, lines: np.ndarray) -> Batching:
         """What the corpus does: if it is a mixture, its shares are those of both directions together."""
-        if not self.both:
+        if not (self.both and isinstance(self.corpus, MixtureCorpus)):  # others do not look at the lines
             return self.corpus.mixed(batching, lines)
         n_pairs = sum(1 for _ in self.corpus.pairs("train"))
         return self.corpus.mixed(batching, (lines - 1) % n_pairs + 1)

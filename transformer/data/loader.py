@@ -66,7 +66,7 @@ class BatchLoader:
         self._position = 0
         self._finished = False
         self._lengths: tuple[np.ndarray, np.ndarray] | None = None
-        self._planned: tuple[int, list[np.ndarray], float, int | None] | None = None
+        self._planned: tuple[int, list[np.ndarray], float] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Starts another epoch at its first batch; naming the current epoch changes nothing."""
@@ -101,8 +101,12 @@ class BatchLoader:
 
     @property
     def n_shapes(self) -> int | None:
-        """How many shapes this epoch's batches have; see the class."""
-        return self._plan()[2]
+        """How many shapes this epoch's batches have; see the class. Plans the epoch again, so ask once."""
+        if self._tokenizers is not None:
+            return None
+        lengths = self._store.src_lengths, self._store.tgt_lengths
+        batches = [batch for batch in self._batching.plan(*lengths, self._seed, self._epoch) if len(batch)]
+        return len(np.unique(shapes(batches, *lengths, self._batching.round_to), axis=0)) if batches else 0
 
     def __iter__(self) -> Iterator[Batch]:
         """Yields the batches that are left of the epoch; all of them if it was iterated to its end before.
@@ -127,22 +131,20 @@ class BatchLoader:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _plan(self) -> tuple[list[np.ndarray], float, int | None]:
-        """This rank's batches, the padding efficiency and the number of shapes of the epoch, planned once."""
+    def _plan(self) -> tuple[list[np.ndarray], float]:
+        """This rank's batches and the padding efficiency of the epoch, planned once."""
         if self._planned is None or self._planned[0] != self._epoch:
             if self._lengths is None and self._tokenizers is not None:
                 self._lengths = expected_lengths(self._store, self._tokenizers)
             src_lengths, tgt_lengths = self._lengths or (self._store.src_lengths, self._store.tgt_lengths)
             batches = self._batching.plan(src_lengths, tgt_lengths, self._seed, self._epoch)
             mine = shard(batches, self._rank, self._world_size)
-            round_to, n_shapes = self._batching.round_to, None
+            round_to = self._batching.round_to
             if self._tokenizers is None:
                 efficiency = padding_efficiency(batches, src_lengths, tgt_lengths, round_to)
-                some = [batch for batch in batches if len(batch)]
-                n_shapes = len(np.unique(shapes(some, src_lengths, tgt_lengths, round_to), axis=0)) if some else 0
             else:
                 efficiency = _efficiency(self._sampled_group(self._epoch, mine, 0, self._tokenizers), round_to)
-            self._planned = self._epoch, mine, efficiency, n_shapes
+            self._planned = self._epoch, mine, efficiency
         return self._planned[1:]
 
     def _produce(self, epoch: int, plan: list[np.ndarray], position: int) -> Iterator[Batch]:
