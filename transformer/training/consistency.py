@@ -12,7 +12,7 @@ from torch import Tensor
 from transformer.model.dropout import generator_in_use
 from transformer.model.transformer import Transformer
 from transformer.special import BOS, PAD
-from transformer.training.loss import Objective
+from transformer.training.loss import Objective, product_dtype, rows_at_once
 
 # Logits of a view held at a time: several tensors of that size stay in a CPU's cache together.
 _CPU_LOGITS, _ACCELERATOR_LOGITS = 1 << 20, 1 << 26
@@ -123,9 +123,8 @@ class _ChunkedTwoViews(torch.autograd.Function):
     def forward(  # type: ignore[no-untyped-def]
         ctx, first: Tensor, second: Tensor, weight: Tensor, target: Tensor, pairing: Pairing, with_gradients: bool
     ) -> Tensor:
-        device = first.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else first.dtype
-        with torch.autocast(device, enabled=False):
+        dtype = product_dtype(first)
+        with torch.autocast(first.device.type, enabled=False):
             sums, *gradients = _sweep((first, second), weight, target, pairing, with_gradients, dtype)
         if with_gradients:
             ctx.save_for_backward(*gradients)
@@ -144,8 +143,7 @@ def _sweep(
     with_gradients: bool,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    logits_at_once = _CPU_LOGITS if weight.device.type == "cpu" else _ACCELERATOR_LOGITS
-    n_rows = max(64, logits_at_once // weight.size(0))
+    n_rows = rows_at_once(weight, _CPU_LOGITS, _ACCELERATOR_LOGITS)
     w = weight.to(dtype)
     sums = torch.zeros(3, device=weight.device)
     d_hidden = (torch.zeros_like(hidden[0]), torch.zeros_like(hidden[1]))

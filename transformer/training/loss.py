@@ -12,6 +12,17 @@ from transformer.training.supply import Supplies
 _CPU_LOGITS, _ACCELERATOR_LOGITS = 1 << 22, 1 << 27
 
 
+def product_dtype(x: Tensor) -> torch.dtype:
+    """In which type matrix products with x are taken: autocast's where it is on, else x's own."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def rows_at_once(weight: Tensor, cpu_logits: int, accelerator_logits: int) -> int:
+    """Rows of a chunk that has about so many logits, at least 64; weight: (vocab_size, d_model)."""
+    return max(64, (cpu_logits if weight.device.type == "cpu" else accelerator_logits) // weight.size(0))
+
+
 def plain_cross_entropy(
     hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, prior: Tensor | None = None
 ) -> Tensor:
@@ -62,9 +73,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         prior: Tensor | None,
         with_gradients: bool,
     ) -> Tensor:
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        with torch.autocast(device, enabled=False):
+        dtype = product_dtype(hidden)
+        with torch.autocast(hidden.device.type, enabled=False):
             sums, d_hidden, d_weight = _sweep(hidden, weight, target, smoothing, prior, with_gradients, dtype)
         if with_gradients:
             ctx.save_for_backward(d_hidden, d_weight)
@@ -87,8 +97,7 @@ def _sweep(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, vocab_size = hidden.size(0), weight.size(0)
-    logits_at_once = _CPU_LOGITS if hidden.device.type == "cpu" else _ACCELERATOR_LOGITS
-    n_rows = max(64, logits_at_once // vocab_size)
+    n_rows = rows_at_once(weight, _CPU_LOGITS, _ACCELERATOR_LOGITS)
     h, w = hidden.to(dtype), weight.to(dtype)
     mean_weight = weight.float().mean(dim=0) if prior is None else prior @ weight.float()
     valid = target != PAD

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformer.model.dropout import generator_in_use
 from transformer.model.transformer import Transformer
 from transformer.special import BOS, EOS, PAD
-from transformer.training.loss import Objective
+from transformer.training.loss import Objective, product_dtype, rows_at_once
 from transformer.training.supply import Cost, Draw, Ids, Supplies
 
 _SEEDS = 1 << 62
@@ -45,11 +45,10 @@ class _ChunkedLogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, target: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        dtype = product_dtype(hidden)
         log_sums = torch.empty(hidden.size(0), device=hidden.device)
         of_target = torch.empty_like(log_sums)
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(hidden.device.type, enabled=False):
             w = weight.to(dtype)
             for rows in _chunks(hidden.size(0), weight):
                 z = torch.mm(hidden[rows].to(dtype), w.T).float()
@@ -76,8 +75,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
 
 
 def _chunks(n: int, weight: Tensor) -> list[slice]:
-    logits_at_once = _CPU_LOGITS if weight.device.type == "cpu" else _ACCELERATOR_LOGITS
-    n_rows = max(64, logits_at_once // weight.size(0))
+    n_rows = rows_at_once(weight, _CPU_LOGITS, _ACCELERATOR_LOGITS)
     return [slice(begin, min(begin + n_rows, n)) for begin in range(0, n, n_rows)]
 
 
