@@ -267,6 +267,34 @@ def test_hide():
     assert hidden.tolist() == [[1.0, -math.inf, 1.0]] * 2
 
 
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_under_bfloat16_a_cpu_mixes_in_float32(monkeypatch, masked, biased):
+    """The kernel's backward pass is ten times as slow there in bfloat16; what comes out is rounded once."""
+    kernel, seen = nn.functional.scaled_dot_product_attention, []
+
+    def watched(q, *rest, **named):
+        seen.append(q.dtype)
+        return kernel(q, *rest, **named)
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", watched)
+    narrow = [x.detach().bfloat16().requires_grad_() for x in qkv()]
+    wide = [x.detach().float().requires_grad_() for x in narrow]
+    visible = torch.rand(BATCH, 1, 1, KEY_LEN) < 0.6 if masked else None
+    bias = torch.randn(N_HEADS, QUERY_LEN, KEY_LEN).bfloat16().float() if biased else None
+    mix = Mix(N_HEADS, D_HEAD, dropout=0.0)
+    wanted = mix(*wide, visible, bias=bias)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = mix(*narrow, visible, bias=bias)
+    assert seen == [torch.float32] * 2
+    assert torch.equal(found, wanted.bfloat16())
+    direction = torch.randn_like(found)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, narrow, direction), torch.autograd.grad(wanted, wide, direction.float()), strict=True
+    ):
+        assert torch.equal(ours, theirs.bfloat16())
+
+
 def test_what_the_kernel_gives_for_a_hidden_row_does_not_matter(monkeypatch):
     """Here it happens to be zeros; torch promises nothing."""
     monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", lambda q, k, v, **rest: q * math.nan)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from transformer.model.attention import Merged
-from transformer.training.muon import N_ITERATIONS, RMS, Muon, orthogonalised
+from transformer.training.muon import N_ITERATIONS, RMS, Muon, _directions, cpu_knows_bfloat16, orthogonalised
 
 THERE = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
 
@@ -65,7 +65,8 @@ def step_beside(toy: Any, n_steps: int) -> list[tuple[Tensor, Tensor]]:
 
 @THERE
 def test_a_step_is_torch_s_muon_and_adamw(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the same arithmetic: torch's iteration is held to float32 as well."""
+    """In the same arithmetic: both iterations are held to float32."""
+    monkeypatch.setattr("transformer.training.muon.cpu_knows_bfloat16", lambda: False)
     monkeypatch.setattr(torch.Tensor, "bfloat16", lambda tensor: tensor.clone())
     for ours, theirs in step_beside(toy, n_steps=3):
         torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
@@ -94,6 +95,28 @@ def test_float32_is_torch_s_bfloat16_but_for_its_rounding() -> None:
     theirs = torch.stack([_zeropower_via_newtonschulz(m, coefficients, N_ITERATIONS, EPS) for m in matrices]).float()
     off = [float((found - exact).norm() / exact.norm()) for found in (theirs, orthogonalised(matrices, torch.bfloat16))]
     assert all(1e-4 < one < 0.03 for one in off)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_bfloat16_is_taken_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    matrices = torch.randn(3, 8, 12)
+    assert torch.equal(_directions(matrices), orthogonalised(matrices, dtype))
+
+
+def test_a_torch_that_tells_nothing_of_the_processor_means_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not cpu_knows_bfloat16()
 
 
 def test_a_gradient_of_zero_moves_nothing() -> None:

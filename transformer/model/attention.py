@@ -139,7 +139,14 @@ class Mix(nn.Module):
         mask = visible
         if bias is not None:
             mask = bias.to(q.dtype) if visible is None else hide(bias.to(q.dtype), visible)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, is_causal=causal)
+        if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+            # There the backward pass of torch's kernel takes ten times as long in bfloat16 as in float32.
+            with torch.autocast("cpu", enabled=False):
+                mask = mask.float() if mask is not None and mask.is_floating_point() else mask
+                wide = (q.float(), k.float(), v.float())
+                mixed = F.scaled_dot_product_attention(*wide, attn_mask=mask, dropout_p=p, is_causal=causal).to(q.dtype)
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, is_causal=causal)
         if visible is not None:
             # torch does not promise what a fully masked row gives; here it gives zeros, in the gradient too.
             mixed = mixed.masked_fill(~visible.any(dim=-1, keepdim=True), 0.0)

@@ -105,10 +105,12 @@ def _sweep(
     d_hidden = torch.empty_like(hidden) if with_gradients else hidden
     d_weight = torch.zeros_like(weight, dtype=torch.float32) if with_gradients else weight
     buffer = torch.empty(min(n_rows, n), vocab_size, dtype=dtype, device=hidden.device)
+    wide = buffer if dtype == torch.float32 else torch.empty_like(buffer, dtype=torch.float32)
     for begin in range(0, n, n_rows):
         rows = slice(begin, min(begin + n_rows, n))
         h_rows, t_rows, ok = h[rows], target[rows], valid[rows].float()
-        z = torch.mm(h_rows, w.T, out=buffer[: h_rows.size(0)]).float()
+        narrow = torch.mm(h_rows, w.T, out=buffer[: h_rows.size(0)])
+        z = narrow if wide is buffer else wide[: h_rows.size(0)].copy_(narrow)
         of_target = z.gather(1, t_rows[:, None])[:, 0]
         peak = z.amax(dim=1, keepdim=True)
         right = (of_target >= peak[:, 0]).float()
@@ -121,7 +123,7 @@ def _sweep(
         )
         if with_gradients:
             scaled = (h_rows.float() * (ok / total)[:, None]).to(dtype)
-            e = e.to(dtype)
+            e = e if wide is buffer else narrow.copy_(e)
             d_rows = torch.mm(e, w).float().mul_((1.0 / total)[:, None])
             d_rows.sub_(weight.float()[t_rows], alpha=1 - smoothing).sub_(mean_weight, alpha=smoothing)
             d_hidden[rows] = d_rows.mul_(ok[:, None])

@@ -45,12 +45,20 @@ def orthogonalised(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(matrices.dtype)
 
 
+def cpu_knows_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by instructions of its own, twice as fast as float32."""
+    tell: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # older versions tell nothing
+    known = tell()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
 def _directions(matrices: Tensor) -> Tensor:
-    """`orthogonalised` as it is fast: on a CPU a few at a time, in float32; not every CPU knows bfloat16."""
+    """`orthogonalised` as it is fast: in bfloat16, as torch's Muon, where that is known; on a CPU a few at a time."""
     if matrices.device.type != "cpu":
         return orthogonalised(matrices, torch.bfloat16)
+    dtype = torch.bfloat16 if cpu_knows_bfloat16() else torch.float32
     n = max(1, CPU_ELEMENTS // matrices[0].numel())
-    return torch.cat([orthogonalised(some, torch.float32) for some in matrices.split(n)])
+    return torch.cat([orthogonalised(some, dtype) for some in matrices.split(n)])
 
 
 class Muon(torch.optim.Optimizer):
