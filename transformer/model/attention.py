@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer.model.dropout import Dropout
+from transformer.model.linear import Linear
 from transformer.model.masks import causal as causal_mask
 from transformer.model.normalizer import Normalizer, Soft
 from transformer.model.position.base import Offset, Position
@@ -153,7 +154,7 @@ class Mix(nn.Module):
         return mixed
 
 
-class Merged(nn.Linear):
+class Merged(Linear):
     """Several projections of one input as one: their matrices stand one below the other.
 
     Args:
@@ -180,7 +181,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.n_heads = n_heads
         self.qkv = Merged(d_model, 3)
-        self.out = nn.Linear(d_model, d_model)
+        self.out = Linear(d_model, d_model)
         self.mix, self.position = mix, position
 
     def project(self, x: Tensor, offset: Offset = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -216,9 +217,9 @@ class CrossAttention(nn.Module):
     def __init__(self, d_model: int, n_heads: int, mix: Mix) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.query = nn.Linear(d_model, d_model)
+        self.query = Linear(d_model, d_model)
         self.key_value = Merged(d_model, 2)
-        self.out = nn.Linear(d_model, d_model)
+        self.out = Linear(d_model, d_model)
         self.mix = mix
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,87 @@
+from contextlib import nullcontext
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from transformer.model.linear import ROWS, Linear, filled_up
+
+
+def through(linear, x, direction, bf16=True):
+    """Output and gradients of weight, bias and x."""
+    with torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext():
+        out = linear(x)
+    return out, *torch.autograd.grad((out.float() * direction).sum(), [linear.weight, linear.bias, x])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=3), st.integers(0, 2**32), st.sampled_from(["float32", "bfloat16"])
+)
+def test_under_bfloat16_it_is_torchs_but_for_rounding(shape, seed, dtype):
+    torch.manual_seed(seed)
+    ours = Linear(12, 20)
+    theirs = nn.Linear(12, 20)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(*shape, 12).to(getattr(torch, dtype)).requires_grad_()
+    direction = torch.randn(*shape, 20)
+    found, wanted = through(ours, x, direction), through(theirs, x, direction)
+    exact = through(theirs, x, direction, bf16=False) if dtype == "float32" else wanted
+    for ours_is, theirs_is, is_exact in zip(found, wanted, exact, strict=True):
+        assert ours_is.dtype == theirs_is.dtype
+        assert ours_is.shape == theirs_is.shape
+        assert (ours_is - is_exact).norm() <= 0.02 * is_exact.norm() + 1e-6
+
+
+def test_batches_of_all_sizes_make_products_of_few_shapes(monkeypatch):
+    linear, product, rows = Linear(4, 6), torch.addmm, set()
+
+    def watched(bias, x, weight):
+        rows.add(x.size(0))
+        return product(bias, x, weight)
+
+    monkeypatch.setattr(torch, "addmm", watched)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for n in range(1, 2 * ROWS + 1):
+            assert linear(torch.ones(n, 4)).shape == (n, 6)
+    assert rows == {ROWS, 2 * ROWS}
+
+
+def test_rows_that_were_not_there_are_zeros():
+    rows = filled_up(torch.full((3, 5, 2), 7.0))
+    assert rows.shape == (ROWS, 2)
+    assert rows[:15].eq(7).all()
+    assert not rows[15:].any()
+
+
+@pytest.mark.parametrize(("learning", "dtype"), [(True, None), (False, None), (False, torch.bfloat16)])
+def test_elsewhere_it_is_torchs_to_the_bit(learning, dtype):
+    """In float32, and without gradients in bfloat16 too."""
+    torch.manual_seed(1)
+    linear, x = Linear(4, 6), torch.randn(5, 3, 4)
+    with torch.set_grad_enabled(learning), torch.autocast("cpu", dtype=dtype) if dtype else nullcontext():
+        assert torch.equal(linear(x), nn.functional.linear(x, linear.weight, linear.bias))
+
+
+def test_a_batch_of_none_has_gradients_of_zero():
+    linear = Linear(4, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        linear(torch.ones(0, 3, 4)).sum().backward()
+    assert not linear.weight.grad.any()
+    assert not linear.bias.grad.any()
+
+
+@pytest.mark.parametrize("frozen", ["x", "weight", "bias"])
+def test_what_is_frozen_gets_no_gradient_and_changes_no_other(frozen):
+    torch.manual_seed(1)
+    linear, x = Linear(4, 6), torch.randn(5, 4, requires_grad=True)
+    whole = through(linear, x, torch.ones(5, 6))
+    leaves = {"weight": linear.weight, "bias": linear.bias, "x": x}
+    leaves[frozen].requires_grad_(False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        linear(x).float().sum().backward()
+    assert leaves[frozen].grad is None
+    for (name, leaf), gradient in zip(leaves.items(), whole[1:], strict=True):
+        assert name == frozen or torch.equal(leaf.grad, gradient)
