@@ -36,6 +36,7 @@ def main() -> None:
     train.add_argument("--batches", type=int, default=40, help="batches that are gone through, again and again")
     train.add_argument("--max-tokens", type=int, default=4096, help="of a batch, either side")
     train.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    train.add_argument("--precision", choices=benchmarks.train.DTYPES, default="fp32", help="of all of them")
     train.add_argument("--output", default="results/benchmark", help="folder")
     prepare = commands.add_parser("prepare", help="pairs a second and memory while a large corpus is prepared")
     prepare.add_argument("--pairs", type=int, nargs="+", default=[100_000, 1_000_000])
@@ -47,6 +48,7 @@ def main() -> None:
     for name in ("name", "folder", "size"):
         learner.add_argument(name)
     learner.add_argument("threads", type=int)
+    learner.add_argument("precision")
     contestant = commands.add_parser("contestant", help="one contestant, started by the others")
     for name in ("name", "checkpoint", "folder"):
         contestant.add_argument(name)
@@ -61,7 +63,9 @@ def main() -> None:
     elif arguments.command == "prepared":
         benchmarks.prepare.child(arguments.folder)
     elif arguments.command == "learner":
-        benchmarks.learner.main(arguments.name, arguments.folder, arguments.size, arguments.threads)
+        benchmarks.learner.main(
+            arguments.name, arguments.folder, arguments.size, arguments.threads, arguments.precision
+        )
     else:
         benchmarks.contestant.main(arguments.name, arguments.checkpoint, arguments.folder, arguments.threads)
 

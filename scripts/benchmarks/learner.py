@@ -31,16 +31,17 @@ Learn = Callable[[Batch], None]
 Shape = dict[str, Any]  # d_model, n_heads, d_ff, n_encoder_layers, n_decoder_layers, norm, max_len, vocab_size
 
 
-def plain_loop(model: nn.Module, logits: Callable[[Batch], Tensor]) -> Learn:
+def plain_loop(model: nn.Module, logits: Callable[[Batch], Tensor], precision: Precision) -> Learn:
     """The update as everybody writes it: all logits, cross-entropy, Adam, the norm of the gradient clipped."""
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, betas=(0.9, 0.98), eps=1e-9)
     model.train()
 
     def learn(batch: Batch) -> None:
-        found = logits(batch)
-        loss = F.cross_entropy(
-            found.flatten(0, 1), batch.tgt_out.flatten(), ignore_index=PAD, label_smoothing=SMOOTHING
-        )
+        with precision.autocast():
+            found = logits(batch)
+            loss = F.cross_entropy(
+                found.flatten(0, 1), batch.tgt_out.flatten(), ignore_index=PAD, label_smoothing=SMOOTHING
+            )
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
@@ -50,7 +51,7 @@ def plain_loop(model: nn.Module, logits: Callable[[Batch], Tensor]) -> Learn:
     return learn
 
 
-def ours(shape: Shape, threads: int) -> Learn:
+def ours(shape: Shape, threads: int, precision: Precision) -> Learn:
     """This project, through the pieces that `train` puts together."""
     world = build.runtime(runtime(threads))
     layers = LayerShape(shape["d_model"], shape["n_heads"], shape["d_ff"], shape["norm"], "relu", DROPOUT, 0.0, 0.0)
@@ -60,7 +61,7 @@ def ours(shape: Shape, threads: int) -> Learn:
     model.use_fast_paths(fused_attention=True, bulk_dropout=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, betas=(0.9, 0.98), eps=1e-9, fused=True)
     objective = Objective(model, SMOOTHING, chunked=True)
-    update = Updater(objective, optimizer, world, Precision("fp32", world.device), CLIP_NORM)
+    update = Updater(objective, optimizer, world, precision, CLIP_NORM)
 
     def learn(batch: Batch) -> None:
         update([batch], 1.0)
@@ -122,10 +123,10 @@ class TorchModel(Embedded):
         return self.project(decoded)
 
 
-def torch_module(shape: Shape, threads: int) -> Learn:
+def torch_module(shape: Shape, threads: int, precision: Precision) -> Learn:
     """A plain loop over torch.nn.Transformer."""
     model = TorchModel(shape)
-    return plain_loop(model, model)
+    return plain_loop(model, model, precision)
 
 
 class Heads(nn.Module):
@@ -197,13 +198,13 @@ class TeachingModel(Embedded):
         return self.project(self.norms[1](x))
 
 
-def teaching(shape: Shape, threads: int) -> Learn:
+def teaching(shape: Shape, threads: int, precision: Precision) -> Learn:
     """A plain loop over the teaching code's layout."""
     model = TeachingModel(shape)
-    return plain_loop(model, model)
+    return plain_loop(model, model, precision)
 
 
-def huggingface(shape: Shape, threads: int) -> Learn:
+def huggingface(shape: Shape, threads: int, precision: Precision) -> Learn:
     """A plain loop over Hugging Face's Marian (post-norm) or Pegasus (pre-norm)."""
     import transformers
 
@@ -237,10 +238,10 @@ def huggingface(shape: Shape, threads: int) -> Learn:
         out = model(input_ids=batch.src, attention_mask=mask, decoder_input_ids=batch.tgt_in, use_cache=False)
         return out.logits
 
-    return plain_loop(model, logits)
+    return plain_loop(model, logits, precision)
 
 
-LEARNERS: dict[str, Callable[[Shape, int], Learn]] = {
+LEARNERS: dict[str, Callable[[Shape, int, Precision], Learn]] = {
     "this project": ours,
     "torch.nn.Transformer": torch_module,
     "teaching layout": teaching,
@@ -261,7 +262,7 @@ def save(batches: list[Batch], path: Path) -> None:
     torch.save([(b.src, b.tgt_in, b.tgt_out, b.src_key_padding_mask, b.n_tgt_tokens) for b in batches], path)
 
 
-def main(name: str, folder: str, size: str, threads: int) -> None:
+def main(name: str, folder: str, size: str, threads: int, precision: str) -> None:
     """Answers one JSON line for each JSON line read: {"begin": batch, "end": batch} -> seconds, MiB."""
     torch.set_num_threads(threads)
     torch.manual_seed(1)
@@ -270,7 +271,7 @@ def main(name: str, folder: str, size: str, threads: int) -> None:
     shape = json.loads((Path(folder) / "shapes.json").read_text(encoding="utf-8"))[size]
     rows = torch.load(Path(folder) / "batches.pt", weights_only=True)
     batches = [Batch(*row, indices=np.arange(len(row[0]))) for row in rows]
-    learn = LEARNERS[name](shape, threads)
+    learn = LEARNERS[name](shape, threads, Precision(precision, torch.device("cpu")))
     learn(batches[0])
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:

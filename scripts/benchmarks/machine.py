@@ -17,9 +17,9 @@ def _best_seconds(work: object, n: int) -> float:
     return best
 
 
-def gflops(size: int = 1536) -> float:
-    """float32 matrix products, GFLOP/s, the best of several."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+def gflops(size: int = 1536, dtype: torch.dtype = torch.float32) -> float:
+    """Matrix products, GFLOP/s, the best of several."""
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
     return 2 * size**3 / _best_seconds(lambda: torch.mm(a, b), 7) / 1e9
 
 

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 
 from benchmarks.answering import Answering
@@ -23,6 +24,7 @@ from transformer.data.batch import Batch
 from transformer.training.distributed import World
 
 SCRIPT = Path(__file__).parent.parent / "benchmark.py"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # of the products; bf16 under autocast, for all alike
 SHAPE = ("d_model", "n_heads", "d_ff", "n_encoder_layers", "n_decoder_layers", "max_len", "norm")
 
 
@@ -41,9 +43,9 @@ def composed(overrides: list[str]) -> TrainConfig:
         return compose("train", overrides)  # type: ignore[return-value]
 
 
-def started(name: str, folder: Path, size: str, threads: int) -> Learner:
+def started(name: str, folder: Path, size: str, threads: int, precision: str) -> Learner:
     """Starts a learner and waits for its first step."""
-    command = [sys.executable, str(SCRIPT), "learner", name, str(folder), size, str(threads)]
+    command = [sys.executable, str(SCRIPT), "learner", name, str(folder), size, str(threads), precision]
     begin = time.perf_counter()
     learner = Learner(name, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True), 0.0)
     learner.ask(None)
@@ -51,16 +53,18 @@ def started(name: str, folder: Path, size: str, threads: int) -> Learner:
     return learner
 
 
-def measured(folder: Path, size: str, windows: list[tuple[int, int]], threads: int) -> tuple[list[Learner], float]:
+def measured(
+    folder: Path, size: str, windows: list[tuple[int, int]], threads: int, precision: str
+) -> tuple[list[Learner], float]:
     """All learners, after the same windows of batches in turn; and the matrix-product rate between them, GFLOP/s."""
-    learners = [started(name, folder, size, threads) for name in available()]
+    learners = [started(name, folder, size, threads, precision) for name in available()]
     rates = []
     for begin, end in windows:
         for learner in learners:
             answer = learner.ask({"begin": begin, "end": end})
             learner.seconds.append(answer["seconds"])
             learner.megabytes = answer["megabytes"]
-        rates.append(gflops())
+        rates.append(gflops(dtype=DTYPES[precision]))
     for learner in learners:
         learner.end()
     return learners, statistics.median(rates)
@@ -114,9 +118,10 @@ def main(arguments: argparse.Namespace) -> None:
         f"Batches of at most {arguments.max_tokens} tokens of {type(source.corpus).__name__}, "
         f"{100 * filled / padded:.1f}% of them no padding; "
         f"vocabulary {source.tokenizers.tgt.vocab_size}; dropout {DROPOUT} behind embeddings and "
-        f"sub-layers; label smoothing, Adam, gradient clipping; {arguments.threads} threads, {processor()}, float32; "
-        f"medians of {arguments.rounds} interleaved windows. Speeds count target tokens without padding; operations "
-        "are those of all products, forward and twice that backward, padding included. Start: until the first update.",
+        f"sub-layers; label smoothing, Adam, gradient clipping; {arguments.threads} threads, {processor()}, "
+        f"{arguments.precision}; medians of {arguments.rounds} interleaved windows. Speeds count target tokens without "
+        "padding; operations are those of all products, forward and twice that backward, padding included. Start: until "
+        "the first update.",
         "",
     ]
     data: dict[str, Any] = {}
@@ -126,7 +131,7 @@ def main(arguments: argparse.Namespace) -> None:
         (folder / "shapes.json").write_text(json.dumps(shapes), encoding="utf-8")
         for size, n_steps in zip(arguments.sizes, arguments.steps, strict=True):
             windows = [(i * n_steps, (i + 1) * n_steps) for i in range(arguments.rounds)]
-            learners, rate = measured(folder, size, windows, arguments.threads)
+            learners, rate = measured(folder, size, windows, arguments.threads, arguments.precision)
             lines += report(size, shapes[size], learners, rate, windows, batches)
             data[size] = {
                 "gflops": rate,

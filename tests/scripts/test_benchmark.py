@@ -8,8 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+
+from transformer.data.batch import Batch
+from transformer.training.precision import Precision
 
 ROOT = Path(__file__).parent.parent.parent
 CHECKPOINT = ROOT / "tests" / "fixtures" / "checkpoint_v1"
@@ -96,13 +100,35 @@ def test_training_is_measured_beside_plain_loops(tmp_path: Path) -> None:
         "tokenizer.vocab_size=600",
     ]
     sizes = ["--sizes", "mini", "--steps", "1", "--rounds", "2", "--batches", "2", "--max-tokens", "200"]
-    run("train", *cut, *sizes, "--threads", "1", "--output", str(tmp_path))
+    run("train", *cut, *sizes, "--threads", "1", "--precision", "bf16", "--output", str(tmp_path))
     data = json.loads((tmp_path / "train.json").read_text())["mini"]
     names = [learner["name"] for learner in data["learners"]]
     assert names[:3] == ["this project", "torch.nn.Transformer", "teaching layout"]
     assert all(len(learner["seconds"]) == 2 and min(learner["seconds"]) > 0 for learner in data["learners"])
-    rows = [line for line in (tmp_path / "train.md").read_text().splitlines() if line.startswith("| t")]
-    assert len(rows) == 3
+    table = (tmp_path / "train.md").read_text()
+    assert len([line for line in table.splitlines() if line.startswith("| t")]) == 3
+    assert ", bf16; medians" in table
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_a_plain_loop_computes_in_the_precision_asked_for(
+    monkeypatch: pytest.MonkeyPatch, name: str, dtype: torch.dtype
+) -> None:
+    learner = module("learner", monkeypatch)
+    table = torch.nn.Linear(4, 8)
+    seen = []
+
+    def logits(batch: Batch) -> torch.Tensor:
+        found = table(torch.ones(*batch.tgt_in.shape, 4))
+        seen.append(found.dtype)
+        return found
+
+    ids = torch.full((2, 3), 5)
+    batch = Batch(ids, ids, ids, ids == 0, n_tgt_tokens=6, indices=np.arange(2))
+    before = table.weight.detach().clone()
+    learner.plain_loop(table, logits, Precision(name, torch.device("cpu")))(batch)
+    assert seen == [dtype]
+    assert not torch.equal(table.weight, before)
 
 
 def test_preparing_is_measured(tmp_path: Path) -> None:
@@ -112,11 +138,8 @@ def test_preparing_is_measured(tmp_path: Path) -> None:
     assert data["later"]["prepared"] < data["first"]["prepared"]
 
 
-def test_training_flops_are_those_counted_by_hand() -> None:
-    spec = importlib.util.spec_from_file_location("machine", ROOT / "scripts" / "benchmarks" / "machine.py")
-    assert spec is not None
-    machine = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(machine)  # type: ignore[union-attr]
+def test_training_flops_are_those_counted_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = module("machine", monkeypatch)
     shape = {"d_model": 4, "d_ff": 6, "n_encoder_layers": 1, "n_decoder_layers": 1, "vocab_size": 10}
     encoder = 3 * (4 * 16 + 2 * 24) + 2 * 9 * 4  # projections and feed-forward; scores and their use, 3 x 3
     decoder = 2 * (6 * 16 + 2 * 24) + 3 * 2 * 16 + 2 * 4 * 4 + 2 * 6 * 4  # and of memory; 2 x 2; 2 x 3
