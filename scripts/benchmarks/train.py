@@ -120,8 +120,8 @@ def main(arguments: argparse.Namespace) -> None:
         f"vocabulary {source.tokenizers.tgt.vocab_size}; dropout {DROPOUT} behind embeddings and "
         f"sub-layers; label smoothing, Adam, gradient clipping; {arguments.threads} threads, {processor()}, "
         f"{arguments.precision}; medians of {arguments.rounds} interleaved windows. Speeds count target tokens without "
-        "padding; operations are those of all products, forward and twice that backward, padding included. Start: until "
-        "the first update.",
+        "padding; operations are those of all products, forward and twice that backward, padding included. "
+        "Start: until the first update.",
         "",
     ]
     data: dict[str, Any] = {}
