@@ -12,7 +12,7 @@ import pytest
 from sacrebleu.dataset import DATASETS
 
 from transformer import build
-from transformer.commands.result import labels, show, write, write_hypotheses
+from transformer.commands.result import case_note, labels, show, write, write_hypotheses
 from transformer.commands.result import shown as shown_lines
 from transformer.data.corpus import Pair
 from transformer.decoding.translator import Translation
@@ -279,6 +279,26 @@ def test_translations_are_shown_evenly_spread(n: int, shown: list[int], capsys: 
     show(shown_lines(pairs, [f"h{i}" for i in range(10)], n))
     blocks = [f"\nsource      s{i}\ntranslation h{i}\nreference   r{i}\n" for i in shown]
     assert capsys.readouterr().out == "".join(blocks)
+
+
+@pytest.mark.parametrize(
+    ("lowercase", "names", "told"),
+    [
+        (True, ["BLEU", "BLEU-lc", "chrF2", "loss", "perplexity"], "BLEU and chrF2 take each capital"),
+        (True, ["chrF2++", "COMET"], "chrF2++ takes each capital"),
+        (True, ["BLEU-lc", "loss", "COMET"], ""),
+        (True, [], ""),
+        (False, ["BLEU", "chrF2"], ""),
+    ],
+)
+def test_scores_that_count_case_are_told_of_a_model_without(lowercase: bool, names: list[str], told: str) -> None:
+    row = Row("system", "test", 2, tuple(Score(name, 1.0, "sig", None, None) for name in names))
+    note = case_note(lowercase, [row, row])
+    assert " ".join(note.split())[: len("note: the model writes lower case, and ")] == (
+        "note: the model writes lower case, and " if told else ""
+    )
+    assert told in " ".join(note.split())
+    assert bool(note) == bool(told)
 
 
 def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ from typing import Any
 
 from transformer import build
 from transformer.commands.launch import launch
-from transformer.commands.result import labels, loss_scores, score_split, show, shown, write, write_hypotheses
+from transformer.commands.result import (
+    case_note,
+    labels,
+    loss_scores,
+    score_split,
+    show,
+    shown,
+    write,
+    write_hypotheses,
+)
 from transformer.commands.resume import plain
 from transformer.config import CompareConfig, EvaluateConfig
 from transformer.data.corpus import Corpus, FilesCorpus, Pair
@@ -121,13 +130,15 @@ def run(config: EvaluateConfig) -> None:
     short = labels(folders)
     systems = {" + ".join(short[f] for f in folders): folders} if config.ensemble else {short[f]: [f] for f in folders}
     rows: list[Row] = []
-    folder = None
+    folder, lowercase = None, False
     for name, members in systems.items():
         loaded = build.load_together(members, config.runtime, world.device).into(config.into)
+        lowercase = lowercase or loaded.tokenizers.tgt.lowercase
         folder = folder or _folder(config, loaded)
         facts = {"checkpoint": members if config.ensemble else members[0], "step": loaded.manifest["step"]}
         rows += _evaluated(config, name, loaded, folder, None if len(systems) == 1 else name, facts, world)
     print(text_table(rows))
+    print(case_note(lowercase, rows), end="")
     if folder and len(rows) > 1:
         write(folder, "evaluation", rows, {"decoding": plain(config)["decoding"]})
     print(f"written to {folder}: hypotheses, scores as JSON and Markdown")

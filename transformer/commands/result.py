@@ -1,6 +1,7 @@
 """What evaluating prints and writes: hypotheses, scores, translations to look at."""
 
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,6 +74,21 @@ def shown(pairs: Sequence[Pair], hypotheses: Sequence[str], n: int) -> list[tupl
     """Source, translation and reference of n lines, evenly spread."""
     step = max(1, len(pairs) // n) if n else 1
     return [(pairs[i].src, hypotheses[i], pairs[i].tgt) for i in range(0, len(pairs), step)][:n]
+
+
+def case_note(lowercase: bool, rows: Sequence[Row]) -> str:
+    """A sentence where a model that writes lower case is scored by metrics that count case, else nothing."""
+    of_text = (score.name for row in rows for score in row.scores if score.name.startswith(("BLEU", "chrF", "TER")))
+    counting = [name for name in dict.fromkeys(of_text) if not name.endswith("-lc")]
+    if not lowercase or not counting:
+        return ""
+    what = (
+        f"{' and '.join(counting)} take{'s' if len(counting) == 1 else ''} each capital of the references for an error"
+    )
+    return (
+        textwrap.fill(f"note: the model writes lower case, and {what}; quote scores that ignore case (-lc)", 80)
+        + "\n\n"
+    )
 
 
 def show(samples: Sequence[tuple[str, str, str]]) -> None:
