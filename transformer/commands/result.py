@@ -82,13 +82,10 @@ def case_note(lowercase: bool, rows: Sequence[Row]) -> str:
     counting = [name for name in dict.fromkeys(of_text) if not name.endswith("-lc")]
     if not lowercase or not counting:
         return ""
-    what = (
-        f"{' and '.join(counting)} take{'s' if len(counting) == 1 else ''} each capital of the references for an error"
-    )
-    return (
-        textwrap.fill(f"note: the model writes lower case, and {what}; quote scores that ignore case (-lc)", 80)
-        + "\n\n"
-    )
+    takes = "takes" if len(counting) == 1 else "take"
+    what = f"{' and '.join(counting)} {takes} each capital of the references for an error"
+    note = f"note: the model writes lower case, and {what}; quote scores that ignore case (-lc)"
+    return textwrap.fill(note, 80) + "\n\n"
 
 
 def show(samples: Sequence[tuple[str, str, str]]) -> None:
