@@ -21,26 +21,31 @@ Divergence: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor,
 """(p, q, log p - log q), float (n, vocab_size) each -> divergence (n,), its gradients by the logits of p and of q."""
 
 
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Row by row, without storing the products: float (n, vocab_size) each -> (n,)."""
+    return torch.linalg.vecdot(a, b)
+
+
 def kullback_leibler(p: Tensor, q: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """KL(p || q) = sum p log(p / q)."""
-    value = (p * log_ratio).sum(dim=1)
-    return value, p * (log_ratio - value[:, None]), q - p
+    value = _dot(p, log_ratio)
+    return value, (log_ratio - value[:, None]).mul_(p), q - p
 
 
 def jeffreys(p: Tensor, q: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Half of KL(p || q) + KL(q || p)."""
-    forward, backward = (p * log_ratio).sum(dim=1), -(q * log_ratio).sum(dim=1)
+    forward, backward = _dot(p, log_ratio), -_dot(q, log_ratio)
     apart = p - q
-    d_p = (p * (log_ratio - forward[:, None])).add_(apart).mul_(0.5)
-    d_q = (q * (log_ratio + backward[:, None])).add_(apart).mul_(-0.5)
+    d_p = torch.addcmul(apart, p, log_ratio - forward[:, None]).mul_(0.5)
+    d_q = apart.addcmul_(q, log_ratio + backward[:, None]).mul_(-0.5)
     return 0.5 * (forward + backward), d_p, d_q
 
 
 def jensen_shannon(p: Tensor, q: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Half of KL(p || m) + KL(q || m), m = (p + q) / 2; at most log 2."""
     of_p, of_q = math.log(2) - F.softplus(-log_ratio), math.log(2) - F.softplus(log_ratio)  # log p/m, log q/m
-    first, second = (p * of_p).sum(dim=1), (q * of_q).sum(dim=1)
-    d_p, d_q = 0.5 * p * (of_p - first[:, None]), 0.5 * q * (of_q - second[:, None])
+    first, second = _dot(p, of_p), _dot(q, of_q)
+    d_p, d_q = (of_p - first[:, None]).mul_(p).mul_(0.5), (of_q - second[:, None]).mul_(q).mul_(0.5)
     return 0.5 * (first + second), d_p, d_q
 
 
@@ -62,39 +67,21 @@ class Pairing:
     smoothing: float
     prior: Tensor | None
 
-    def losses(self, logs: tuple[Tensor, Tensor], apart: Tensor, target: Tensor) -> Tensor:
-        """The three sums over some targets, given the views' log-probabilities and their divergence.
+    def losses(self, of_target: tuple[Tensor, Tensor], of_prior: tuple[Tensor, Tensor], apart: Tensor) -> Tensor:
+        """The loss of each target, given what both views give it.
 
         Args:
-            logs: two of float (n, vocab_size).
-            apart: float (n,).
-            target: long (n,), none of them PAD.
+            of_target: its log-probabilities, two of float (n,).
+            of_prior: the log-probabilities that smoothing asks for, averaged over what it mixes in, two of float (n,).
+            apart: the views' divergence, float (n,).
 
         Returns:
-            float (3,): sum of losses in nats (differentiable); of unsmoothed cross-entropies and of right argmaxes,
-            these two means over the views.
+            float (n,), nats.
         """
-        loss, at = self.weight * apart.sum(), target[:, None]
-        told = torch.zeros(2, device=target.device)
-        for share, log_p in zip(self.shares, logs, strict=True):
-            of_target = log_p.gather(1, at)
-            of_prior = log_p.mean(dim=1) if self.prior is None else log_p @ self.prior
-            loss = loss - share * ((1 - self.smoothing) * of_target.sum() + self.smoothing * of_prior.sum())
-            with torch.no_grad():
-                right = (of_target >= log_p.amax(dim=1, keepdim=True)).sum()
-                told += 0.5 * torch.stack((-of_target.sum(), right))
-        return torch.cat((loss[None], told))
-
-    def by_logits(self, gradient: Tensor, p: Tensor, share: float, target: Tensor) -> Tensor:
-        """The loss's gradient by one view's logits, written over the divergence's; float (n, vocab_size)."""
-        gradient.mul_(self.weight)
-        if share:
-            at = target[:, None]
-            gradient.add_(p, alpha=share)
-            prior = 1.0 / p.size(1) if self.prior is None else self.prior
-            gradient.sub_(prior, alpha=share * self.smoothing)
-            gradient.scatter_add_(1, at, torch.full_like(gradient[:, :1], share * (self.smoothing - 1)))
-        return gradient
+        loss = self.weight * apart
+        for share, target, prior in zip(self.shares, of_target, of_prior, strict=True):
+            loss = loss - share * ((1 - self.smoothing) * target + self.smoothing * prior)
+        return loss
 
 
 def plain_two_views(first: Tensor, second: Tensor, weight: Tensor, target: Tensor, pairing: Pairing) -> Tensor:
@@ -111,9 +98,17 @@ def plain_two_views(first: Tensor, second: Tensor, weight: Tensor, target: Tenso
         float (3,), as `Pairing.losses` gives.
     """
     real = (target != PAD).nonzero()[:, 0]
-    logs = tuple(F.linear(hidden[real], weight).float().log_softmax(dim=1) for hidden in (first, second))
-    apart, _, _ = pairing.divergence(logs[0].exp(), logs[1].exp(), logs[0] - logs[1])
-    return pairing.losses((logs[0], logs[1]), apart, target[real])
+    one, two = (F.linear(hidden[real], weight).float().log_softmax(dim=1) for hidden in (first, second))
+    apart, _, _ = pairing.divergence(one.exp(), two.exp(), one - two)
+    at = target[real, None]
+    of_target = one.gather(1, at)[:, 0], two.gather(1, at)[:, 0]
+    of_prior = (
+        (one.mean(dim=1), two.mean(dim=1)) if pairing.prior is None else (one @ pairing.prior, two @ pairing.prior)
+    )
+    with torch.no_grad():
+        nll = -0.5 * (of_target[0] + of_target[1]).sum()
+        right = 0.5 * torch.stack((of_target[0] >= one.amax(dim=1), of_target[1] >= two.amax(dim=1))).sum()
+    return torch.stack((pairing.losses(of_target, of_prior, apart).sum(), nll, right))
 
 
 class _ChunkedTwoViews(torch.autograd.Function):
@@ -144,23 +139,41 @@ def _sweep(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n_rows = rows_at_once(weight, _CPU_LOGITS, _ACCELERATOR_LOGITS)
-    w = weight.to(dtype)
+    w, vocab_size, smoothing = weight.to(dtype), weight.size(0), pairing.smoothing
+    mean_weight = weight.float().mean(dim=0) if pairing.prior is None else pairing.prior @ weight.float()
     sums = torch.zeros(3, device=weight.device)
     d_hidden = (torch.zeros_like(hidden[0]), torch.zeros_like(hidden[1]))
     d_weight = torch.zeros_like(weight, dtype=torch.float32)
-    for rows in (target != PAD).nonzero()[:, 0].split(n_rows):
-        t_rows = target[rows]
+    real = (target != PAD).nonzero()[:, 0]
+    for rows in real.split(n_rows):
         views = (hidden[0][rows].to(dtype), hidden[1][rows].to(dtype))
-        logs = tuple(torch.mm(view, w.T).float().log_softmax(dim=1) for view in views)
-        probabilities = (logs[0].exp(), logs[1].exp())
-        apart, *gradients = pairing.divergence(*probabilities, logs[0] - logs[1])
-        sums += pairing.losses((logs[0], logs[1]), apart, t_rows)
+        z = [torch.mm(view, w.T).float() for view in views]
+        p = [scores.softmax(dim=1) for scores in z]
+        peaks = [scores.amax(dim=1) for scores in z]
+        totals = [peak - probability.amax(dim=1).log() for peak, probability in zip(peaks, p, strict=True)]
+        scores = [one.gather(1, target[rows, None])[:, 0] for one in z]
+        of_target = (scores[0] - totals[0], scores[1] - totals[1])
+        of_prior = (views[0].float() @ mean_weight - totals[0], views[1].float() @ mean_weight - totals[1])
+        log_ratio = z[0].sub_(z[1]).sub_((totals[0] - totals[1])[:, None])
+        apart, *gradients = pairing.divergence(p[0], p[1], log_ratio)
+        right = (scores[0] >= peaks[0]).float() + (scores[1] >= peaks[1]).float()
+        told = torch.stack((-of_target[0] - of_target[1], right)).sum(dim=1)
+        sums += torch.cat((pairing.losses(of_target, of_prior, apart).sum()[None], 0.5 * told))
         if not with_gradients:
             continue
-        for i, view in enumerate(views):
-            by_logits = pairing.by_logits(gradients[i], probabilities[i], pairing.shares[i], t_rows).to(dtype)
-            d_hidden[i][rows] = torch.mm(by_logits, w).to(d_hidden[i].dtype)
-            d_weight.add_(torch.mm(by_logits.T, view))
+        for i, share in enumerate(pairing.shares):
+            # Of the cross-entropy only p; what it subtracts, the target and the prior, needs no logits.
+            by_logits = gradients[i].mul_(pairing.weight)
+            by_logits = (by_logits.add_(p[i], alpha=share) if share else by_logits).to(dtype)
+            d_rows = torch.mm(by_logits, w).float()
+            d_rows.sub_(weight.float()[target[rows]], alpha=share * (1 - smoothing))
+            d_hidden[i][rows] = d_rows.sub_(mean_weight, alpha=share * smoothing).to(d_hidden[i].dtype)
+            d_weight.add_(torch.mm(by_logits.T, views[i]))
+    if with_gradients:
+        h = pairing.shares[0] * hidden[0][real].float() + pairing.shares[1] * hidden[1][real].float()
+        d_weight.index_add_(0, target[real], h, alpha=smoothing - 1)
+        prior = torch.full_like(weight[:, 0], 1 / vocab_size) if pairing.prior is None else pairing.prior
+        d_weight.sub_(torch.outer(prior.float(), h.sum(dim=0)), alpha=smoothing)
     return sums, *d_hidden, d_weight.to(weight.dtype)
 
 
