@@ -146,6 +146,21 @@ def test_what_is_frozen_is_left_out(toy: Any) -> None:
     assert sum(p.numel() for g in Muon.groups(model) for p in g["params"]) == model.n_parameters  # type: ignore[attr-defined]
 
 
+def test_matrices_alone_may_be_trained(toy: Any) -> None:
+    model = toy.model()
+    merged = model.encoder_layers[0].self_attention.qkv.weight
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter is merged)
+    optimizer = toy.MUON(Muon.groups(model))
+    before = merged.detach().clone()
+    merged.grad = torch.randn_like(merged)
+    optimizer.step()
+    assert not torch.equal(merged, before)
+    again = toy.MUON(Muon.groups(model))
+    again.load_state_dict(optimizer.state_dict())
+    assert torch.equal(again.state[merged]["momentum_buffer"], optimizer.state[merged]["momentum_buffer"])
+
+
 def test_merged_projections_move_as_they_would_apart() -> None:
     torch.manual_seed(1)
     gradient = torch.cat([torch.randn(4, 4), torch.randn(4, 4), 1000 * torch.randn(4, 4)])

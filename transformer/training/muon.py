@@ -96,7 +96,8 @@ class Muon(torch.optim.Optimizer):
                 raise ValueError(f"{name} must be at least 0 and below {below}, not {value}")
         groups = [group if isinstance(group, dict) else {"params": [group]} for group in params]
         own = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        others = [group for group in groups if "n_parts" not in group]
+        # Where only matrices are trained, AdamW has a group without parameters: torch wants one.
+        others = [group for group in groups if "n_parts" not in group] or [{"params": []}]
         self.adamw = torch.optim.AdamW(others, adamw_lr, adamw_betas, adamw_eps, adamw_weight_decay, fused=True)
         matrices = [{**group, **own} for group in groups if "n_parts" in group]
         super().__init__([*matrices, *self.adamw.param_groups], {})
