@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from transformer.model.attention import Merged
-from transformer.training.muon import N_ITERATIONS, RMS, Muon, _directions, cpu_knows_bfloat16, orthogonalised
+from transformer.training.muon import N_ITERATIONS, RMS, Muon, _directions, orthogonalised
 
 THERE = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
 
@@ -97,26 +97,13 @@ def test_float32_is_torch_s_bfloat16_but_for_its_rounding() -> None:
     assert all(1e-4 < one < 0.03 for one in off)
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "dtype"),
-    [
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True}, torch.bfloat16),
-        ({"avx512_bf16": False, "amx_bf16": False}, torch.float32),
-        ({}, torch.float32),
-    ],
-)
+@pytest.mark.parametrize(("known", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_bfloat16_is_taken_where_the_processor_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, known: bool, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr("transformer.training.muon.cpu_knows_bfloat16", lambda: known)
     matrices = torch.randn(3, 8, 12)
     assert torch.equal(_directions(matrices), orthogonalised(matrices, dtype))
-
-
-def test_a_torch_that_tells_nothing_of_the_processor_means_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert not cpu_knows_bfloat16()
 
 
 def test_a_gradient_of_zero_moves_nothing() -> None:

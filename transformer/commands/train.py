@@ -92,6 +92,8 @@ def _tell(
     for split, store in (("train", source.train), ("validation", source.validation)):
         left_out = ", ".join(f"{n} {reason}" for reason, n in store.left_out.items() if n) or "none"
         print(f"{split}: {len(store):,} of {store.n_read:,} pairs used, left out: {left_out}")
+    if caution := trainer.precision.caution():
+        print(caution)
     sizes = source.tokenizers.src.vocab_size, source.tokenizers.tgt.vocab_size
     print(f"vocabulary: {sizes[0]:,} joint" if source.tokenizers.joint else f"vocabulary: {sizes[0]:,} + {sizes[1]:,}")
     for sentence in build.told_of(start, source.tokenizers) if start else ():

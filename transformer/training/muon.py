@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformer.model.attention import Merged
 from transformer.model.transformer import Transformer
 from transformer.training.optimizer import parameter_groups
+from transformer.training.precision import cpu_knows_bfloat16
 
 N_ITERATIONS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steep at zero, so that few iterations are enough; ends within 0.7 to 1.2
@@ -43,13 +44,6 @@ def orthogonalised(matrices: Tensor, dtype: torch.dtype) -> Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.to(matrices.dtype)
-
-
-def cpu_knows_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 by instructions of its own, twice as fast as float32."""
-    tell: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # older versions tell nothing
-    known = tell()
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 def _directions(matrices: Tensor) -> Tensor:
