@@ -41,7 +41,7 @@ class Precision:
     def caution(self) -> str | None:
         """What a user should know who asked for this format here, if anything."""
         if self.dtype == torch.bfloat16 and self.device.type == "cpu" and not cpu_knows_bfloat16():
-            return "runtime.precision=bf16: this processor is not known to have instructions for bfloat16; fp32 is faster without"
+            return "runtime.precision=bf16: no bfloat16 instructions are known of this processor; fp32 is faster then"
         return None
 
     def autocast(self) -> AbstractContextManager[object]:
