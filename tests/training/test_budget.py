@@ -6,6 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transformer.data.batch import collate
+from transformer.data.batching import Sorted
 from transformer.error import UserError
 from transformer.training import budget
 from transformer.training.budget import LEAST_UPDATES, Probe, find, heaviest, largest
@@ -45,6 +47,28 @@ def test_no_batch_under_the_budget_is_heavier(toy, max_tokens: int, seed: int) -
             n, src, tgt = len(rows), store.src_lengths[rows].max() + 1, store.tgt_lengths[rows].max() + 1
             if n * max(src, tgt) <= min(max_tokens, 49):
                 assert n * (src + tgt) <= 2 * max_tokens
+
+
+@given(max_tokens=st.integers(16, 100), seed=st.integers(0, 9), round_to=st.sampled_from([1, 4, 8]))
+def test_padding_to_multiples_counts(toy, max_tokens: int, seed: int, round_to: int) -> None:
+    store = toy.store(50, seed=seed)
+    batches = heaviest(store, max_tokens, round_to)
+    sides = [side for batch in batches for side in (batch.src, batch.tgt_in)]
+    assert all(side.size(1) % round_to == 0 and side.numel() <= max_tokens for side in sides)
+    positions = max(batch.src.numel() + batch.tgt_in.numel() for batch in batches)
+    planned = Sorted(max_tokens, round_to).plan(store.src_lengths, store.tgt_lengths, 0, 0)
+    all_of_them = [collate([store[i] for i in rows.tolist()], rows, round_to) for rows in planned]
+    assert positions == max(batch.src.numel() + batch.tgt_in.numel() for batch in all_of_them)
+
+
+def test_the_budget_found_holds_the_longest_pair_padded(toy, tmp_path, monkeypatch) -> None:
+    store = toy.store(3000)
+    memory = Memory(toy, tmp_path, monkeypatch, 10**12)
+    lengths = -(-(np.maximum(store.src_lengths, store.tgt_lengths) + 1) // 16) * 16
+    found = find(memory.update, store, memory.trainer.world, 1, round_to=16)
+    assert found.max_tokens == int(lengths.sum()) // LEAST_UPDATES
+    with_one_pair = find(memory.update, store, memory.trainer.world, 10**6, round_to=16)
+    assert with_one_pair.max_tokens == int(lengths.max())
 
 
 class Memory:

@@ -42,6 +42,7 @@ def found_budget(config: TrainConfig, world: World, source: Data) -> tuple[Train
     updater = Updater(
         objective(config, built, source), optimizer(config, built), world.alone(), precision, config.training.clip_norm
     )
-    budget = find(updater, source.train, world, config.training.accumulate * world.size)
+    batches_per_update = config.training.accumulate * world.size
+    budget = find(updater, source.train, world, batches_per_update, config.batching.get("round_to") or 1)
     told = f"batching.max_tokens=auto: {budget.max_tokens:,} ({budget.reason})"
     return _with_max_tokens(config, budget.max_tokens), told

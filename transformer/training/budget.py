@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from transformer.data.batch import Batch, collate
-from transformer.data.batching import Sorted
+from transformer.data.batching import Sorted, rounded
 from transformer.data.store import PairStore
 from transformer.error import UserError
 from transformer.training.distributed import World
@@ -56,15 +56,16 @@ def largest(fits: Callable[[int], bool], least: int, most: int) -> int:
     return good
 
 
-def heaviest(store: PairStore, max_tokens: int) -> list[Batch]:
+def heaviest(store: PairStore, max_tokens: int, round_to: int = 1) -> list[Batch]:
     """Of the batches under a budget, the one with most positions and the one with the longest sentences."""
-    batches = Sorted(max_tokens).plan(store.src_lengths, store.tgt_lengths, 0, 0)
+    batches = Sorted(max_tokens, round_to).plan(store.src_lengths, store.tgt_lengths, 0, 0)
 
     def positions(batch: np.ndarray) -> int:
-        return len(batch) * int(store.src_lengths[batch].max() + store.tgt_lengths[batch].max() + 2)
+        longest = np.array([store.src_lengths[batch].max(), store.tgt_lengths[batch].max()]) + 1
+        return len(batch) * int(rounded(longest, round_to).sum())
 
     chosen = {id(batch): batch for batch in (batches[-1], max(batches, key=positions))}
-    return [collate([store[i] for i in batch.tolist()], batch) for batch in chosen.values()]
+    return [collate([store[i] for i in batch.tolist()], batch, round_to) for batch in chosen.values()]
 
 
 def free_memory() -> int | None:
@@ -98,10 +99,11 @@ class Probe:
         updater: does the update, with a learning rate of 0.
         store: the training pairs.
         limit: bytes that may be taken on a CPU; None on an accelerator.
+        round_to: what padded lengths are multiples of.
     """
 
-    def __init__(self, updater: Updater, store: PairStore, limit: int | None) -> None:
-        self.updater, self.store, self.limit = updater, store, limit
+    def __init__(self, updater: Updater, store: PairStore, limit: int | None, round_to: int = 1) -> None:
+        self.updater, self.store, self.limit, self.round_to = updater, store, limit, round_to
         self.before = peak_memory() if limit is not None else 0
         self.bytes_per_token = 0.0
 
@@ -109,7 +111,7 @@ class Probe:
         """Whether an update under the budget fits."""
         if self.limit is not None and self.bytes_per_token * max_tokens > self.limit:
             return False
-        for batch in heaviest(self.store, max_tokens):
+        for batch in heaviest(self.store, max_tokens, self.round_to):
             try:
                 if self.updater([batch], 0.0).n_splits:
                     return False
@@ -122,7 +124,7 @@ class Probe:
         return taken <= self.limit
 
 
-def find(updater: Updater, store: PairStore, world: World, batches_per_update: int) -> Budget:
+def find(updater: Updater, store: PairStore, world: World, batches_per_update: int, round_to: int = 1) -> Budget:
     """The largest budget with which training fits into memory, all processes agreeing.
 
     Args:
@@ -130,12 +132,13 @@ def find(updater: Updater, store: PairStore, world: World, batches_per_update: i
         store: the training pairs.
         world: the processes, each of which tries for itself.
         batches_per_update: over all processes and micro-batches.
+        round_to: what padded lengths are multiples of; it counts in the budget.
 
     Raises:
         UserError: not even the smallest fits, or the system does not tell how much memory there is.
     """
-    longest = int(max(store.src_lengths.max(), store.tgt_lengths.max())) + 1
-    total = int(np.maximum(store.src_lengths, store.tgt_lengths).astype(np.int64).sum()) + len(store)
+    lengths = rounded(np.maximum(store.src_lengths, store.tgt_lengths).astype(np.int64) + 1, round_to)
+    longest, total = int(lengths.max()), int(lengths.sum())
     most = max(longest, total // (LEAST_UPDATES * batches_per_update))
     limit = None
     if world.device.type == "cpu":
@@ -143,7 +146,7 @@ def find(updater: Updater, store: PairStore, world: World, batches_per_update: i
         if free is None:
             raise UserError("batching.max_tokens is auto, but this system does not tell its free memory; give a number")
         limit = int((1 - SPARE) * free / int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    probe = Probe(updater, store, limit)
+    probe = Probe(updater, store, limit, round_to)
     found = min(world.gather(largest(probe, longest, most)))
     if not found:
         raise UserError(
