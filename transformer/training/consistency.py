@@ -8,11 +8,12 @@ from typing import TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.linalg import vecdot
 
 from transformer.model.dropout import generator_in_use
 from transformer.model.transformer import Transformer
 from transformer.special import BOS, PAD
-from transformer.training.loss import Objective, product_dtype, rows_at_once
+from transformer.training.loss import Objective, mean_of_prior, product_dtype, rows_at_once, subtract_asked_for
 
 # Logits of a view held at a time: several tensors of that size stay in a CPU's cache together.
 _CPU_LOGITS, _ACCELERATOR_LOGITS = 1 << 20, 1 << 26
@@ -21,20 +22,15 @@ Divergence: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor,
 """(p, q, log p - log q), float (n, vocab_size) each -> divergence (n,), its gradients by the logits of p and of q."""
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Row by row, without storing the products: float (n, vocab_size) each -> (n,)."""
-    return torch.linalg.vecdot(a, b)
-
-
 def kullback_leibler(p: Tensor, q: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """KL(p || q) = sum p log(p / q)."""
-    value = _dot(p, log_ratio)
+    value = vecdot(p, log_ratio)
     return value, (log_ratio - value[:, None]).mul_(p), q - p
 
 
 def jeffreys(p: Tensor, q: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Half of KL(p || q) + KL(q || p)."""
-    forward, backward = _dot(p, log_ratio), -_dot(q, log_ratio)
+    forward, backward = vecdot(p, log_ratio), -vecdot(q, log_ratio)
     apart = p - q
     d_p = torch.addcmul(apart, p, log_ratio - forward[:, None]).mul_(0.5)
     d_q = apart.addcmul_(q, log_ratio + backward[:, None]).mul_(-0.5)
@@ -44,7 +40,7 @@ def jeffreys(p: Tensor, q: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor, T
 def jensen_shannon(p: Tensor, q: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Half of KL(p || m) + KL(q || m), m = (p + q) / 2; at most log 2."""
     of_p, of_q = math.log(2) - F.softplus(-log_ratio), math.log(2) - F.softplus(log_ratio)  # log p/m, log q/m
-    first, second = _dot(p, of_p), _dot(q, of_q)
+    first, second = vecdot(p, of_p), vecdot(q, of_q)
     d_p, d_q = (of_p - first[:, None]).mul_(p).mul_(0.5), (of_q - second[:, None]).mul_(q).mul_(0.5)
     return 0.5 * (first + second), d_p, d_q
 
@@ -139,8 +135,7 @@ def _sweep(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n_rows = rows_at_once(weight, _CPU_LOGITS, _ACCELERATOR_LOGITS)
-    w, vocab_size, smoothing = weight.to(dtype), weight.size(0), pairing.smoothing
-    mean_weight = weight.float().mean(dim=0) if pairing.prior is None else pairing.prior @ weight.float()
+    w, smoothing, mean_weight = weight.to(dtype), pairing.smoothing, mean_of_prior(weight, pairing.prior)
     sums = torch.zeros(3, device=weight.device)
     d_hidden = (torch.zeros_like(hidden[0]), torch.zeros_like(hidden[1]))
     d_weight = torch.zeros_like(weight, dtype=torch.float32)
@@ -171,9 +166,7 @@ def _sweep(
             d_weight.add_(torch.mm(by_logits.T, views[i]))
     if with_gradients:
         h = pairing.shares[0] * hidden[0][real].float() + pairing.shares[1] * hidden[1][real].float()
-        d_weight.index_add_(0, target[real], h, alpha=smoothing - 1)
-        prior = torch.full_like(weight[:, 0], 1 / vocab_size) if pairing.prior is None else pairing.prior
-        d_weight.sub_(torch.outer(prior.float(), h.sum(dim=0)), alpha=smoothing)
+        subtract_asked_for(d_weight, h, target[real], smoothing, pairing.prior)
     return sums, *d_hidden, d_weight.to(weight.dtype)
 
 

@@ -23,6 +23,30 @@ def rows_at_once(weight: Tensor, cpu_logits: int, accelerator_logits: int) -> in
     return max(64, (cpu_logits if weight.device.type == "cpu" else accelerator_logits) // weight.size(0))
 
 
+def mean_of_prior(weight: Tensor, prior: Tensor | None) -> Tensor:
+    """The rows of weight (vocab_size, d_model) averaged over what smoothing mixes in, None = all alike: (d_model,)."""
+    return weight.float().mean(dim=0) if prior is None else prior @ weight.float()
+
+
+def subtract_asked_for(
+    d_weight: Tensor, hidden: Tensor, target: Tensor, smoothing: float, prior: Tensor | None
+) -> None:
+    """From the gradient of the output embeddings, in place: q' H, q = (1 - smoothing) one-hot + smoothing prior.
+
+    Args:
+        d_weight: float (vocab_size, d_model).
+        hidden: float (n, d_model); zeros for a target that does not count.
+        target: long (n,).
+        smoothing: 0 <= smoothing < 1.
+        prior: float (vocab_size,), or None for the uniform distribution.
+    """
+    d_weight.index_add_(0, target, hidden, alpha=smoothing - 1)
+    if prior is None:
+        d_weight.sub_(hidden.sum(dim=0), alpha=smoothing / d_weight.size(0))
+    else:
+        d_weight.sub_(torch.outer(prior, hidden.sum(dim=0)), alpha=smoothing)
+
+
 def plain_cross_entropy(
     hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, prior: Tensor | None = None
 ) -> Tensor:
@@ -99,7 +123,7 @@ def _sweep(
     n, vocab_size = hidden.size(0), weight.size(0)
     n_rows = rows_at_once(weight, _CPU_LOGITS, _ACCELERATOR_LOGITS)
     h, w = hidden.to(dtype), weight.to(dtype)
-    mean_weight = weight.float().mean(dim=0) if prior is None else prior @ weight.float()
+    mean_weight = mean_of_prior(weight, prior)
     valid = target != PAD
     sums = torch.zeros(3, device=hidden.device)
     d_hidden = torch.empty_like(hidden) if with_gradients else hidden
@@ -132,12 +156,7 @@ def _sweep(
             else:
                 d_weight.add_(torch.mm(e.T, scaled))
     if with_gradients:
-        h_valid = hidden.float() * valid[:, None]
-        d_weight.index_add_(0, target, h_valid, alpha=smoothing - 1)
-        if prior is None:
-            d_weight.sub_(h_valid.sum(dim=0), alpha=smoothing / vocab_size)
-        else:
-            d_weight.sub_(torch.outer(prior, h_valid.sum(dim=0)), alpha=smoothing)
+        subtract_asked_for(d_weight, hidden.float() * valid[:, None], target, smoothing, prior)
         d_weight = d_weight.to(weight.dtype)
     return sums, d_hidden, d_weight
 
