@@ -115,9 +115,11 @@ def test_killed_anywhere_it_ends_as_if_left_alone(
 
     monkeypatch.setattr(CheckpointFolder, "save", saved)
     monkeypatch.setattr(train, "_evaluate_best", evaluated)
+    held = []
     for _ in range(3):
-        with pytest.raises(Killed):
+        with pytest.raises(Killed) as end:
             call("sweep", words, tmp_path)
+        held.append(end)  # its traceback keeps all that the call had open
     ended = call("sweep", words, tmp_path)
     assert ended.code == 0, ended.err
     assert ended.out.count(" goes on: ") == 1
@@ -141,9 +143,11 @@ def test_a_trial_that_ends_its_process_again_and_again_has_failed(
 
     monkeypatch.setattr(train, "run", dies)
     words = [*quick, *SWEEP, "n_trials=2", "training.max_epochs=1"]
+    held = []
     for _ in range(3):
-        with pytest.raises(Killed):
+        with pytest.raises(Killed) as end:
             call("sweep", words, tmp_path)
+        held.append(end)  # its traceback keeps all that the call had open
     ended = call("sweep", words, tmp_path)
     assert ended.code == 0, ended.err
     assert "trial-0000: its process ended 3 times without getting further than step 0" in ended.out

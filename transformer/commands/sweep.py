@@ -112,7 +112,9 @@ def run(training: Sequence[str], config: SweepConfig) -> int:
     plan = Plan(config.n_trials, config.n_random, config.sampler_seed, lower, config.prune, config.n_warmup_epochs)
     study = Study(results_of(base), space, plan, _setup(config, base), partial(_step_of, base))
     while taken := study.take():
-        if code := _work_on(study, taken, words, config):
+        with taken.claim:  # given up whatever ends the work, not when its traceback is collected
+            code = _work_on(study, taken, words, config)
+        if code:
             print("the sweep stops here; the same command goes on")
             return code
     with study.alone():  # several may end at the same time
