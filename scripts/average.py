@@ -1,4 +1,4 @@
-from transformer.commands.average import main
+from transformer.commands.entry import average
 
 if __name__ == "__main__":
-    main()
+    average()

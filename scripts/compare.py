@@ -1,4 +1,4 @@
-from transformer.commands.compare import main
+from transformer.commands.entry import compare
 
 if __name__ == "__main__":
-    main()
+    compare()

@@ -1,4 +1,4 @@
-from transformer.commands.distill import main
+from transformer.commands.entry import distill
 
 if __name__ == "__main__":
-    main()
+    distill()

@@ -1,4 +1,4 @@
-from transformer.commands.evaluate import main
+from transformer.commands.entry import evaluate
 
 if __name__ == "__main__":
-    main()
+    evaluate()

@@ -1,4 +1,4 @@
-from transformer.commands.plot import main
+from transformer.commands.entry import plot
 
 if __name__ == "__main__":
-    main()
+    plot()

@@ -1,4 +1,4 @@
-from transformer.commands.score import main
+from transformer.commands.entry import score
 
 if __name__ == "__main__":
-    main()
+    score()

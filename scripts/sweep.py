@@ -1,4 +1,4 @@
-from transformer.commands.sweep import main
+from transformer.commands.entry import sweep
 
 if __name__ == "__main__":
-    main()
+    sweep()

@@ -1,4 +1,4 @@
-from transformer.commands.train import main
+from transformer.commands.entry import train
 
 if __name__ == "__main__":
-    main()
+    train()

@@ -1,4 +1,4 @@
-from transformer.commands.translate import main
+from transformer.commands.entry import translate
 
 if __name__ == "__main__":
-    main()
+    translate()

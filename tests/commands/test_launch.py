@@ -206,6 +206,8 @@ def test_the_system_s_complaint_names_the_file(call: Any, tmp_path: Path, monkey
     assert ended.sentence == "transformer-translate: some/file: Permission denied"
     ended = started(OSError("no space left"), call, tmp_path, monkeypatch)
     assert ended.sentence == "transformer-translate: no space left"
+    ended = started(OSError(28, "No space left on device"), call, tmp_path, monkeypatch)
+    assert ended.sentence == "transformer-translate: No space left on device"
 
 
 def test_an_interrupted_command_has_the_shell_s_exit_code(
@@ -215,7 +217,7 @@ def test_an_interrupted_command_has_the_shell_s_exit_code(
     assert (ended.code, ended.err) == (130, "")
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("a bug"), RuntimeError("a bug")])
+@pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("a bug"), RuntimeError("a bug"), OSError(9, "a bug")])
 def test_a_bug_of_ours_is_not_told_as_a_mistake(
     error: Exception, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +273,16 @@ def test_a_reader_that_has_had_enough_ends_the_command_quietly(run: Any, calm: l
         assert begun.stderr is not None
         begun.stdout.readline()
         begun.stdout.close()
+        assert begun.stderr.read() == ""
+        assert begun.wait(timeout=100) == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("page", ["--help", "--cfg"])
+def test_a_page_that_nobody_reads_ends_quietly(page: str, tmp_path: Path) -> None:
+    with process("train", page, *(["job"] if page == "--cfg" else []), folder=tmp_path) as begun:
+        assert begun.stdout is not None
+        assert begun.stderr is not None
+        begun.stdout.close()  # long before anything is printed
         assert begun.stderr.read() == ""
         assert begun.wait(timeout=100) == 128 + signal.SIGPIPE
 

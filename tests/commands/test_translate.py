@@ -166,6 +166,24 @@ def test_what_is_no_file_may_be_two_outputs(translate: Translate) -> None:
     assert (ended.code, ended.out, ended.err) == (0, "", "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("key", ["output", "alignments"])
+def test_a_full_disk_is_told_with_the_file(translate: Translate, key: str) -> None:
+    other = [] if key == "output" else ["output=/dev/null"]
+    ended = translate(f"{key}=/dev/full", *other, stdin="the dog\n")
+    assert ended.sentence == "transformer-translate: /dev/full: No space left on device"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_standard_output_without_room_is_told_once(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("the dog\n")
+    words = [sys.executable, "-m", "transformer.commands.translate", f"checkpoint={run.best}", "input=in"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(words, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert ended.stderr == "transformer-translate: standard output: No space left on device\n"
+    assert ended.returncode == 2
+
+
 def test_a_closed_stream_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UserError, match="standard input is closed; say input=FILE"):

@@ -14,5 +14,5 @@ COMMANDS = ["train", "evaluate", "translate", "distill", "average", "compare", "
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_script_does_nothing_but_start_its_command(command: str) -> None:
     imported, guarded = ast.parse((SCRIPTS / f"{command}.py").read_text(encoding="utf-8")).body
-    assert ast.unparse(imported) == f"from transformer.commands.{command} import main"
-    assert ast.unparse(guarded) == "if __name__ == '__main__':\n    main()"
+    assert ast.unparse(imported) == f"from transformer.commands.entry import {command}"
+    assert ast.unparse(guarded) == f"if __name__ == '__main__':\n    {command}()"

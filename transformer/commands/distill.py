@@ -14,7 +14,7 @@ from transformer import build
 from transformer.commands.evaluate import corpus_of, names
 from transformer.commands.launch import launch
 from transformer.commands.resume import plain
-from transformer.commands.stream import check_counts, check_files, count_lines, input_lines
+from transformer.commands.stream import check_counts, check_files, count_lines, input_lines, text_file
 from transformer.config import DistillConfig
 from transformer.data.corpus import Corpus, Pair
 from transformer.data.reader import read_aligned
@@ -176,10 +176,7 @@ def begun(aside: Path, facts: dict[str, Any]) -> int:
 
 
 def _write(aside: Path, pairs: Iterable[Pair]) -> None:
-    with (
-        (aside / SRC).open("a", encoding="utf-8", newline="\n") as src,
-        (aside / TGT).open("a", encoding="utf-8", newline="\n") as tgt,
-    ):
+    with text_file(aside / SRC, "a") as src, text_file(aside / TGT, "a") as tgt:
         for pair in pairs:
             for file, line in ((src, pair.src), (tgt, pair.tgt)):
                 file.write(f"{line}\n")

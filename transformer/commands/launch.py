@@ -1,6 +1,7 @@
 """How a command starts and ends: Hydra composes its config, a user's mistake becomes one sentence and exit code 2."""
 
 import difflib
+import errno
 import io
 import logging
 import os
@@ -25,6 +26,15 @@ from transformer.error import UserError
 from transformer.monitoring.outcome import forget_failure
 
 LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # and the extra that has it
+
+# Errors of the operating system that no file's name comes with and that are still the machine's affair. Libraries
+# raise OSError without a number too, for what they cannot read or reach.
+OUTSIDE = (
+    None,
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EADDRINUSE, errno.ECONNREFUSED, errno.ECONNRESET),
+    *(errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT),
+)
 
 
 def _keys(config: Any, prefix: str = "") -> list[str]:
@@ -116,12 +126,20 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(task)()
+    except BrokenPipeError:  # --help | head
+        codes.append(_unread())
     except Exception as error:
         if composed:  # then it is no mistake in the command line or a YAML file
             raise
         print(f"transformer-{command}: {sentence(error, command)}", file=sys.stderr)
         codes.append(2)
     sys.exit(max(codes, default=0))
+
+
+def _unread() -> int:
+    """Whoever read our output has had enough: nothing more is written, the exit code is that of SIGPIPE."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def _run_trial(run: Callable[[Any], int | None], config: DictConfig, command: str) -> int:
@@ -157,11 +175,12 @@ def attempt(run: Callable[[Any], int | None], config: DictConfig, command: str) 
         message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     except OmegaConfBaseException as error:
         message = sentence(error, command)
-    except BrokenPipeError:  # whoever read our output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE, ""
+    except BrokenPipeError:
+        return _unread(), ""
     except OSError as error:
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        if error.filename is None and error.errno not in OUTSIDE:
+            raise  # a descriptor that is none, a child that was not there: no user can mend that
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT, ""
     print(f"transformer-{command}: {message}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import errno
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from transformer.error import UserError
 
 PHRASES = " ||| "
 COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room for what is written
 
 
 def input_lines(path: str | None) -> Iterator[str]:
@@ -110,6 +112,27 @@ def check_counts(src: str, tgt: str) -> None:
         )
 
 
+class _Named(io.FileIO):
+    """A file that its errors name, when the disk is full too."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = self.name
+            raise
+
+
+def text_file(path: Path, mode: str) -> TextIO:
+    """A file for lines, in UTF-8; an OSError in writing has its name.
+
+    Args:
+        path: of the file.
+        mode: "w" to begin it anew, "a" to go on with it.
+    """
+    return io.TextIOWrapper(io.BufferedWriter(_Named(path, mode)), encoding="utf-8", newline="\n")
+
+
 @contextlib.contextmanager
 def output_file(path: str | None) -> Iterator[TextIO]:
     """A file to be written, or standard output."""
@@ -119,10 +142,16 @@ def output_file(path: str | None) -> Iterator[TextIO]:
         if isinstance(sys.stdout, io.TextIOWrapper):
             # As into a file, whatever the terminal's locale.
             sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")
-        yield sys.stdout
+        try:
+            yield sys.stdout
+        except OSError as error:
+            if error.errno in FULL and error.filename is None:
+                error.filename = "standard output"
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again
+            raise
         return
     try:
-        file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 (entered below)
+        file = text_file(Path(path), "w")
     except OSError as error:
         raise UserError(f"output {path} cannot be written ({error.strerror})") from error
     with file:

@@ -1,0 +1,42 @@
+"""How commands begin: the names on the path, and Ctrl-C before anything is there to handle it."""
+
+import os
+import signal
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from transformer.commands import entry
+
+ROOT = Path(__file__).parent.parent.parent
+SCRIPTS = {
+    script.name: script.value for script in entry_points(group="console_scripts", module="transformer.commands.entry")
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_name_on_the_path_starts_its_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = name.removeprefix("transformer-")
+    assert SCRIPTS[name] == f"transformer.commands.entry:{command}"
+    begun: list[str] = []
+    monkeypatch.setattr(f"transformer.commands.{command}.main", lambda: begun.append(command))
+    getattr(entry, command)()
+    assert begun == [command]
+
+
+def test_every_command_has_a_name_on_the_path() -> None:
+    modules = (ROOT / "transformer/commands").glob("*.py")
+    commands = {path.stem for path in modules if "\ndef main() -> None:" in path.read_text(encoding="utf-8")}
+    assert {name.removeprefix("transformer-") for name in SCRIPTS} == commands
+
+
+def test_an_interrupt_while_torch_is_imported_leaves_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(f"import os, time\nos.kill(os.getpid(), {int(signal.SIGINT)})\ntime.sleep(60)\n")
+    code = "from transformer.commands.entry import train; train()"
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": path}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", 130)
