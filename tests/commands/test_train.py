@@ -1,7 +1,6 @@
 """Training from the command line to the end: what lies on disk agrees; stopped and resumed is never stopped."""
 
 import json
-import os
 import random
 import re
 import signal
@@ -394,22 +393,3 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_never_stopped(
     ended = call("train", [*quick, *LONG, "resume=true"], tmp_path)
     assert f"resumed from saved/run/step_{step:09d}, step {step}\n" in ended.out
     assert_same_run(tmp_path, uninterrupted)
-
-
-def test_two_processes_train_together_and_freeze_the_same(run: Any, quick: list[str], tmp_path: Path) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "transformer.commands.train", *quick, "training.max_epochs=1"]
-    command += [f"warm_start.checkpoint={run.best}", "warm_start.frozen=[encoder_layers]"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, env=environment)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("vocabulary: ") == 1
-    (told,), alone = epochs(tmp_path), epochs(run.folder)[0]
-    assert list(told) == list(alone)
-    assert told["step"] == 4
-    assert told["n_tgt_tokens"] == alone["n_tgt_tokens"]
-    assert 0 < told["valid_loss"] < 8
-    assert {path.name for path in (tmp_path / "saved" / "run").iterdir()} == {"best", "last", "step_000000004"}
-    before, after = load_tensors(run.best / "model.pt"), weights(tmp_path)
-    same = {name for name, tensor in after.items() if torch.equal(tensor, before[name])}
-    assert same == {name for name in after if name.startswith("encoder_layers.")}

@@ -12,6 +12,7 @@ from torch import nn
 
 from transformer.data.batching import Bucket
 from transformer.data.loader import BatchLoader
+from transformer.error import UserError
 from transformer.model.position.relative import Relative
 from transformer.training.checkpoint import load_tensors, verify
 from transformer.training.distributed import World
@@ -225,3 +226,20 @@ def test_a_gpu_that_is_not_there():
     with pytest.raises(ValueError, match="cuda, but torch sees no CUDA device"):
         World("cuda")
     assert World("auto").device == torch.device("cpu")
+
+
+def test_a_lost_process_is_told_and_any_other_error_is_not_hidden(monkeypatch):
+    world = World("cpu")
+    world.size = 2
+    for told, expected in (
+        (RuntimeError("gloo/pair.cc:553] Connection closed by peer [::1]:5"), UserError),
+        (torch.distributed.DistBackendError("NCCL"), UserError),
+        (RuntimeError("shapes differ"), RuntimeError),
+    ):
+
+        def fails(*_, told=told):
+            raise told
+
+        monkeypatch.setattr(torch.distributed, "all_reduce", fails)
+        with pytest.raises(expected, match=r"process 0 of 2 has lost the others|shapes differ"):
+            world.any(True)

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -26,6 +27,8 @@ from transformer.error import UserError
 from transformer.monitoring.outcome import forget_failure
 
 LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # and the extra that has it
+
+PATIENCE = 3.0  # seconds; in a tenth of them torchrun notices that one of its processes has ended
 
 # Errors of the operating system that no file's name comes with and that are still the machine's affair. Libraries
 # raise OSError without a number too, for what they cannot read or reach.
@@ -131,9 +134,16 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
     except Exception as error:
         if composed:  # then it is no mistake in the command line or a YAML file
             raise
-        print(f"transformer-{command}: {sentence(error, command)}", file=sys.stderr)
+        _complain(command, sentence(error, command))
         codes.append(2)
     sys.exit(max(codes, default=0))
+
+
+def _complain(command: str, message: str) -> None:
+    """Prints the sentence. Of several processes the first speaks; the others do where it has nothing to say."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(PATIENCE)  # torchrun ends us before, if another has ended
+    print(f"transformer-{command}: {message}", file=sys.stderr)
 
 
 def _unread() -> int:
@@ -183,5 +193,5 @@ def attempt(run: Callable[[Any], int | None], config: DictConfig, command: str) 
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT, ""
-    print(f"transformer-{command}: {message}", file=sys.stderr)
+    _complain(command, message)
     return 2, message

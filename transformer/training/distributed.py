@@ -2,13 +2,18 @@
 
 import copy
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from transformer.error import UserError
+
+LOST = ("Connection closed", "Connection reset", "Broken pipe", "Timed out")  # what gloo says of a peer that has ended
 
 
 class World:
@@ -25,6 +30,7 @@ class World:
 
     Raises:
         ValueError: cuda was asked for and there is none.
+        UserError: in every exchange: another process has ended.
     """
 
     def __init__(self, device: str, n_workers: int = 1) -> None:
@@ -68,7 +74,8 @@ class World:
         """The elementwise sum over all processes."""
         if self.size > 1:
             values = values.clone()
-            dist.all_reduce(values)
+            with self._exchange():
+                dist.all_reduce(values)
         return values
 
     def any(self, flag: bool) -> bool:
@@ -80,7 +87,8 @@ class World:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with self._exchange():
+            dist.all_gather_object(values, value)
         return values
 
     def from_main(self, value: Any) -> Any:
@@ -88,8 +96,20 @@ class World:
         if self.size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, src=0)
+        with self._exchange():
+            dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    @contextmanager
+    def _exchange(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if not isinstance(error, dist.DistError) and not any(told in str(error) for told in LOST):
+                raise
+            raise UserError(
+                f"process {self.rank} of {self.size} has lost the others; the first of them to end tells why"
+            ) from error
 
     def close(self) -> None:
         """Leaves the process group."""
