@@ -127,3 +127,29 @@ def test_words_are_counted_in_the_language_that_is_written(
         assert call("compare", arguments, tmp_path).code == 0
     assert [len(lines) for lines in seen] == [60, 60]
     assert [line.split()[::-1] for line in seen[0]] == [line.split() for line in seen[1]]
+
+
+@pytest.mark.parametrize(("into", "own", "other"), [(None, "src", "tgt"), ("src", "tgt", "src")])
+def test_one_direction_is_distilled(
+    into: str | None, own: str, other: str, best: str, tiny_text: Path, call: Any, calm: list[str], tmp_path: Path
+) -> None:
+    words = [best, *calm, *SEARCH]
+    asked = [] if into is None else [f"into={into}"]
+    ended = call("distill", [*words, *asked, "output=out"], tmp_path)
+    assert ended.code == 0, ended.err
+    lines = (tiny_text / f"train.{own}").read_text()
+    assert (tmp_path / "out/train.src").read_text() == lines
+    translated = call("translate", [*words, *asked], tmp_path, lines.encode())
+    assert (tmp_path / "out/train.tgt").read_text() == translated.out
+    command = ended.out.partition("transformer-train ")[2].split()
+    assert f"data.src_language={own}" in command
+    assert f"data.validation.src={tiny_text}/valid.{own}" in command
+    assert f"data.tests.test.tgt={tiny_text}/test.{other}" in command
+
+
+def test_the_other_direction_is_not_gone_on_with(best: str, call: Any, calm: list[str], tmp_path: Path) -> None:
+    begun = call("distill", [best, *calm, *SEARCH, "output=out"], tmp_path)
+    assert begun.code == 0, begun.err
+    (tmp_path / "out").rename(tmp_path / ".out.partial")
+    ended = call("distill", [best, *calm, *SEARCH, "output=out", "into=src"], tmp_path)
+    assert "into" in ended.sentence

@@ -193,8 +193,16 @@ def test_the_command_for_a_student_names_all_splits(tmp_path: Path) -> None:
     train = {"tsv": "a b.tsv"}
     tests = {"test": {"src": ["one", "two"], "tgt": ["een", "twee"]}, "news": {"tsv": "news.tsv"}}
     corpus = FilesCorpus("en", "nl", train, {"src": "v.en", "tgt": "v.nl"}, tests)
-    assert student_command(Path("out"), corpus) == (
+    assert student_command(Path("out"), corpus, turned=False) == (
         "transformer-train name=student data=files data.src_language=en data.tgt_language=nl "
         "data.train.src=out/train.src data.train.tgt=out/train.tgt data.validation.src=v.en data.validation.tgt=v.nl "
         "'data.tests.test.src=[one,two]' 'data.tests.test.tgt=[een,twee]' +data.tests.news.tsv=news.tsv"
+    )
+    assert student_command(Path("out"), corpus, turned=True) == ""  # news.tsv cannot be turned
+    del tests["news"]
+    corpus = FilesCorpus("en", "nl", train, {"src": "v.en", "tgt": "v.nl"}, tests)
+    assert student_command(Path("out"), corpus, turned=True) == (
+        "transformer-train name=student data=files data.src_language=nl data.tgt_language=en "
+        "data.train.src=out/train.src data.train.tgt=out/train.tgt data.validation.src=v.nl data.validation.tgt=v.en "
+        "'data.tests.test.src=[een,twee]' 'data.tests.test.tgt=[one,two]'"
     )

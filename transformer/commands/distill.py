@@ -6,6 +6,7 @@ import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformer.commands.launch import launch
 from transformer.commands.resume import plain
 from transformer.commands.stream import check_counts, check_files, count_lines, input_lines, text_file
 from transformer.config import DistillConfig
+from transformer.data.bidirectional import BidirectionalCorpus
 from transformer.data.corpus import Corpus, Pair
 from transformer.data.reader import read_aligned
 from transformer.decoding.translator import Translation, Translator
@@ -41,12 +43,14 @@ class Text:
         digest: of its files.
         src_files: those with the source text.
         corpus: it comes from, None for files.
+        turned: whether its sources are the corpus's targets.
     """
 
     pairs: Callable[[], Iterator[Pair]]
     digest: str
     src_files: list[str]
     corpus: Corpus | None
+    turned: bool = False
 
     def n_lines(self) -> int | None:
         """How many lines there are, where that is quickly known."""
@@ -81,14 +85,23 @@ def _text(config: DistillConfig, loaded: build.Loaded) -> Text:
     """The training split of the checkpoint's corpus, or what the files have."""
     if config.src is None:
         corpus = corpus_of(loaded, config.data_root)
+        if isinstance(corpus, BidirectionalCorpus):
+            corpus = corpus.corpus
         corpus.prepare()
-        files = [str(part.src) for part in corpus.parts("train")]
-        return Text(lambda: corpus.pairs("train"), corpus.fingerprint("train"), files, corpus)
+        turned = config.into == corpus.src_language
+        parts = corpus.parts("train")
+        files = [str(part.tgt if turned and part.tgt else part.src) for part in parts]
+        pairs = partial(_turned, corpus) if turned else partial(corpus.pairs, "train")
+        return Text(pairs, corpus.fingerprint("train"), files, corpus, turned)
     src, ref = config.src, config.ref
     digest = " ".join(sha256(Path(file)) for file in (src, ref) if file is not None)
     if ref is None:
         return Text(lambda: (Pair(line, "") for line in input_lines(src)), digest, [src], None)
     return Text(lambda: read_aligned(Path(src), Path(ref)), digest, [src], None)
+
+
+def _turned(corpus: Corpus) -> Iterator[Pair]:
+    return (Pair(pair.tgt, pair.src) for pair in corpus.pairs("train"))
 
 
 def likeliest(pair: Pair, translations: list[Translation]) -> str:
@@ -136,6 +149,7 @@ def _facts(config: DistillConfig, folders: list[str], text: Text) -> dict[str, A
         "choose": config.choose,
         "decoding": asked["decoding"],
         "translation": limits,
+        "into": config.into,
     }
 
 
@@ -214,22 +228,29 @@ def _finish(aside: Path, output: Path, facts: dict[str, Any]) -> None:
         )
 
 
-def student_command(output: Path, corpus: Corpus) -> str:
-    """A training on the distilled text that keeps the validation and test splits of the corpus."""
+def student_command(output: Path, corpus: Corpus, turned: bool) -> str:
+    """A training on the distilled text that keeps the validation and test splits of the corpus, turned as the text is.
+
+    "" where a split cannot be turned, for both of its sides are in one file.
+    """
+    src, tgt = corpus.src_language, corpus.tgt_language
+    src, tgt = (tgt, src) if turned else (src, tgt)
     words = [
-        "name=student", "data=files", f"data.src_language={corpus.src_language}",
-        f"data.tgt_language={corpus.tgt_language}", f"data.train.src={output / SRC}", f"data.train.tgt={output / TGT}",
+        "name=student", "data=files", f"data.src_language={src}", f"data.tgt_language={tgt}",
+        f"data.train.src={output / SRC}", f"data.train.tgt={output / TGT}",
     ]  # fmt: skip
     for split in corpus.splits()[1:]:
         key = "data.validation" if split == "validation" else f"+data.tests.{split}"
         key = "data.tests.test" if split == "test" else key
         parts = corpus.parts(split)
-        files = {
-            "src": [str(part.src) for part in parts if part.tgt is not None],
-            "tgt": [str(part.tgt) for part in parts if part.tgt is not None],
-            "tsv": [str(part.src) for part in parts if part.tgt is None],
-        }
-        for side, paths in files.items():
+        sides = (
+            [str(part.src) for part in parts if part.tgt is not None],
+            [str(p.tgt) for p in parts if p.tgt is not None],
+        )
+        both = [str(part.src) for part in parts if part.tgt is None]
+        if turned and both:
+            return ""
+        for side, paths in (("src", sides[turned]), ("tgt", sides[not turned]), ("tsv", both)):
             if paths:
                 words.append(f"{key}.{side}={paths[0] if len(paths) == 1 else '[' + ','.join(paths) + ']'}")
     return " ".join(shlex.quote(word) for word in ("transformer-train", *words))
@@ -241,7 +262,7 @@ def run(config: DistillConfig) -> None:
     world = build.runtime(config.runtime)
     how = build.search(config.decoding)
     folders = names(config.checkpoint, "checkpoint")
-    loaded = build.load_together(folders, config.runtime, world.device)
+    loaded = build.load_together(folders, config.runtime, world.device).into(config.into)
     choose: Choice = likeliest
     if config.choose == "nearest":
         metric = build.instantiate(loaded.config.validation_metric, "validation_metric", Metric)  # type: ignore[type-abstract]
@@ -259,8 +280,8 @@ def run(config: DistillConfig) -> None:
         with counting("distilling", lambda: (text.n_lines() or n_before) - n_before or None, None) as translator.told:
             _write(aside, distilled(translator, left, choose))
         _finish(aside, output, facts)
-    if text.corpus:
-        print(f"\nnow: {student_command(output, text.corpus)}")
+    if text.corpus and (command := student_command(output, text.corpus, text.turned)):
+        print(f"\nnow: {command}")
 
 
 def main() -> None:
