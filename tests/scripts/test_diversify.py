@@ -1,0 +1,80 @@
+"""The script that diversifies Multi30k: what it starts fits together, and it goes on where it was."""
+
+import subprocess
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from transformer.config import config_dir, register_schemas
+
+SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "diversify.sh"
+STUB = """#!/bin/sh
+printf '# %s\\n' "${0##*-}" >> "$LOG"
+for word in "$@"; do printf '> %s\\n' "$word" >> "$LOG"; done
+"""
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> list[list[str]]:
+    """What the script has started, in order: command and words."""
+    for command in ("train", "distill"):
+        stub = tmp_path / f"transformer-{command}"
+        stub.write_text(STUB)
+        stub.chmod(0o755)
+    (tmp_path / "data/diversified/forward_2").mkdir(parents=True)  # of an earlier call
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LOG": str(tmp_path / "log")}
+    words = [str(SCRIPT), "the raw files", "runtime.threads=1", "name=mine"]
+    subprocess.run(words, cwd=tmp_path, env=environment, check=True, timeout=60)
+    found: list[list[str]] = []
+    for line in (tmp_path / "log").read_text().splitlines():
+        if line.startswith("# "):
+            found.append([])
+        found[-1].append(line[2:])
+    return found
+
+
+def composed(command: str, words: list[str]) -> DictConfig:
+    register_schemas()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return hydra.compose(command, [word.replace("the raw files", "raw") for word in words])
+
+
+def test_what_is_translated_has_been_trained_and_is_what_the_last_model_reads(started: list[list[str]]) -> None:
+    configs = [(command, composed(command, words)) for command, *words in started]
+    saved, outputs = set(), {Path("data/diversified/forward_2")}
+    for command, config in configs:
+        if command == "train":
+            saved.add(f"saved/{config.name}/best")
+            assert config.runtime.threads == 1
+            assert config.resume
+        else:
+            assert config.checkpoint in saved
+            assert config.data_root == "raw"
+            outputs.add(Path(config.output))
+    last = configs[-1][1]
+    assert last.name == "mine"
+    assert OmegaConf.select(last, "data.corpora.real.root") == "raw"
+    read = {(Path(c.train.src), Path(c.train.tgt)) for c in last.data.corpora.values() if "train" in c}
+    assert {path.parent for pair in read for path in pair} == outputs
+    forward = {path / "train.src" for path in outputs if path.name != "backward"}
+    assert {src for src, _ in read} == {*forward, Path("data/diversified/backward/train.tgt")}
+
+
+def test_the_teachers_differ_and_none_looks_at_the_test_split(started: list[list[str]]) -> None:
+    teachers = [composed("train", words) for command, *words in started if command == "train"][:-1]
+    assert [(t.name, t.seed, t.data.src_language) for t in teachers] == [
+        ("forward_1", 1, "en"),
+        ("forward_2", 2, "en"),
+        ("forward_3", 3, "en"),
+        ("backward", 1, "de"),
+    ]
+    assert all(list(t.final.splits) == [] for t in teachers)
+
+
+def test_without_a_folder_it_says_what_it_needs(tmp_path: Path) -> None:
+    ended = subprocess.run([str(SCRIPT)], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (2, "diversify.sh: name the folder with the raw files of Multi30k\n")
