@@ -137,23 +137,26 @@ def _sweep(
     n_rows = rows_at_once(weight, _CPU_LOGITS, _ACCELERATOR_LOGITS)
     w, smoothing, mean_weight = weight.to(dtype), pairing.smoothing, mean_of_prior(weight, pairing.prior)
     sums = torch.zeros(3, device=weight.device)
-    d_hidden = (torch.zeros_like(hidden[0]), torch.zeros_like(hidden[1]))
+    d_hidden = (torch.empty_like(hidden[0]), torch.empty_like(hidden[1])) if with_gradients else hidden
     d_weight = torch.zeros_like(weight, dtype=torch.float32)
-    real = (target != PAD).nonzero()[:, 0]
-    for rows in real.split(n_rows):
+    n, valid = target.size(0), target != PAD
+    for begin in range(0, n, n_rows):
+        # Padding is computed, too, and counts as nothing: how much of it there is, a GPU would have to be waited for.
+        rows = slice(begin, min(begin + n_rows, n))
+        ok, t_rows = valid[rows].float(), target[rows, None]
         views = (hidden[0][rows].to(dtype), hidden[1][rows].to(dtype))
         z = [torch.mm(view, w.T).float() for view in views]
         p = [scores.softmax(dim=1) for scores in z]
         peaks = [scores.amax(dim=1) for scores in z]
         totals = [peak - probability.amax(dim=1).log() for peak, probability in zip(peaks, p, strict=True)]
-        scores = [one.gather(1, target[rows, None])[:, 0] for one in z]
+        scores = [one.gather(1, t_rows)[:, 0] for one in z]
         of_target = (scores[0] - totals[0], scores[1] - totals[1])
         of_prior = (views[0].float() @ mean_weight - totals[0], views[1].float() @ mean_weight - totals[1])
         log_ratio = z[0].sub_(z[1]).sub_((totals[0] - totals[1])[:, None])
         apart, *gradients = pairing.divergence(p[0], p[1], log_ratio)
         right = (scores[0] >= peaks[0]).float() + (scores[1] >= peaks[1]).float()
-        told = torch.stack((-of_target[0] - of_target[1], right)).sum(dim=1)
-        sums += torch.cat((pairing.losses(of_target, of_prior, apart).sum()[None], 0.5 * told))
+        loss, nll = pairing.losses(of_target, of_prior, apart), -0.5 * (of_target[0] + of_target[1])
+        sums += torch.stack((loss, nll, 0.5 * right)) @ ok
         if not with_gradients:
             continue
         for i, share in enumerate(pairing.shares):
@@ -161,12 +164,13 @@ def _sweep(
             by_logits = gradients[i].mul_(pairing.weight)
             by_logits = (by_logits.add_(p[i], alpha=share) if share else by_logits).to(dtype)
             d_rows = torch.mm(by_logits, w).float()
-            d_rows.sub_(weight.float()[target[rows]], alpha=share * (1 - smoothing))
-            d_hidden[i][rows] = d_rows.sub_(mean_weight, alpha=share * smoothing).to(d_hidden[i].dtype)
-            d_weight.add_(torch.mm(by_logits.T, views[i]))
+            d_rows.sub_(weight.float()[t_rows[:, 0]], alpha=share * (1 - smoothing))
+            d_rows.sub_(mean_weight, alpha=share * smoothing)
+            d_hidden[i][rows] = d_rows.mul_(ok[:, None]).to(d_hidden[i].dtype)
+            d_weight.add_(torch.mm(by_logits.T, views[i] * ok[:, None].to(dtype)))
     if with_gradients:
-        h = pairing.shares[0] * hidden[0][real].float() + pairing.shares[1] * hidden[1][real].float()
-        subtract_asked_for(d_weight, h, target[real], smoothing, pairing.prior)
+        h = pairing.shares[0] * hidden[0].float() + pairing.shares[1] * hidden[1].float()
+        subtract_asked_for(d_weight, h * valid[:, None], target, smoothing, pairing.prior)
     return sums, *d_hidden, d_weight.to(weight.dtype)
 
 
