@@ -1,3 +1,4 @@
+import contextlib
 import math
 import re
 
@@ -166,6 +167,19 @@ def test_chunked_and_plain_objectives_agree(toy):
             found.append((sums, *torch.autograd.grad(sums[0], model.parameters())))
         for one, other in zip(*found, strict=True):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_they_run_on_a_device_that_tells_nothing(toy, monkeypatch, chunked):
+    """A meta tensor has no values at all, so whatever waited for one would fail."""
+    monkeypatch.setattr("torch.is_autocast_enabled", lambda device: False)
+    monkeypatch.setattr("torch.autocast", lambda device, enabled: contextlib.nullcontext())
+    for objective in objectives(toy.model(dropout=0.1).train().to("meta")):
+        objective.chunked = chunked
+        sums = objective(*(ids.to("meta") for ids in batch()))
+        sums[0].backward()
+        assert sums.shape == (3,)
+        assert all(p.grad is not None for p in objective.parameters())
 
 
 def test_every_parameter_is_trained(toy):

@@ -93,18 +93,17 @@ def plain_two_views(first: Tensor, second: Tensor, weight: Tensor, target: Tenso
     Returns:
         float (3,), as `Pairing.losses` gives.
     """
-    real = (target != PAD).nonzero()[:, 0]
-    one, two = (F.linear(hidden[real], weight).float().log_softmax(dim=1) for hidden in (first, second))
+    ok, at = (target != PAD).float(), target[:, None]
+    one, two = (F.linear(hidden, weight).float().log_softmax(dim=1) for hidden in (first, second))
     apart, _, _ = pairing.divergence(one.exp(), two.exp(), one - two)
-    at = target[real, None]
     of_target = one.gather(1, at)[:, 0], two.gather(1, at)[:, 0]
     of_prior = (
         (one.mean(dim=1), two.mean(dim=1)) if pairing.prior is None else (one @ pairing.prior, two @ pairing.prior)
     )
     with torch.no_grad():
-        nll = -0.5 * (of_target[0] + of_target[1]).sum()
-        right = 0.5 * torch.stack((of_target[0] >= one.amax(dim=1), of_target[1] >= two.amax(dim=1))).sum()
-    return torch.stack((pairing.losses(of_target, of_prior, apart).sum(), nll, right))
+        nll = -0.5 * (of_target[0] + of_target[1])
+        right = 0.5 * ((of_target[0] >= one.amax(dim=1)).float() + (of_target[1] >= two.amax(dim=1)).float())
+    return torch.stack((pairing.losses(of_target, of_prior, apart), nll, right)) @ ok
 
 
 class _ChunkedTwoViews(torch.autograd.Function):
