@@ -12,14 +12,14 @@ shift
 
 translated() {
     [ -d "data/diversified/$1" ] ||
-        transformer-distill checkpoint="saved/$1/best" output="data/diversified/$1" data_root="$root"
+        transformer-distill checkpoint="saved/$1/best" output="data/diversified/$1" data_root="$root" back="$2"
 }
 
 for seed in 1 2 3; do
     transformer-train experiment=multi30k_en_de data.root="$root" "$@" \
         name="forward_$seed" seed=$seed resume=true 'final.splits=[]'
-    translated "forward_$seed"
+    translated "forward_$seed" false
 done
 transformer-train experiment=multi30k_de_en data.root="$root" "$@" name=backward resume=true 'final.splits=[]'
-translated backward
+translated backward true
 exec transformer-train experiment=multi30k_en_de_diversified data.corpora.real.root="$root" resume=true "$@"

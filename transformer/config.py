@@ -180,6 +180,7 @@ class DistillConfig:
     src: str | None  # a file instead of the training split
     ref: str | None
     choose: str  # best, nearest
+    back: bool  # for a model of the other direction
     into: str | None  # language, of a model for several
     data_root: str | None  # where the checkpoint's corpus lies now
     decoding: Leaf

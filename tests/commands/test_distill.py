@@ -206,3 +206,21 @@ def test_the_command_for_a_student_names_all_splits(tmp_path: Path) -> None:
         "data.train.src=out/train.src data.train.tgt=out/train.tgt data.validation.src=v.nl data.validation.tgt=v.en "
         "'data.tests.test.src=[een,twee]' 'data.tests.test.tgt=[one,two]'"
     )
+
+
+def test_back_translations_are_the_same_with_sides_changed(
+    done: tuple[Path, str], run: Any, call: Any, calm: list[str], tiny_text: Path, tmp_path: Path
+) -> None:
+    words = [f"checkpoint={run.best}", "output=out", *GREEDY, *calm]
+    ended = call("distill", [*words, "back=true"], tmp_path)
+    assert ended.code == 0, ended.err
+    there = done[0]
+    assert (tmp_path / "out/train.tgt").read_bytes() == (there / "train.src").read_bytes()
+    assert (tmp_path / "out/train.src").read_bytes() == (there / "train.tgt").read_bytes()
+    facts = [json.loads((folder / "distill.json").read_text()) for folder in (there, tmp_path / "out")]
+    assert facts[1] == {**facts[0], "back": True}  # as many empty translations, too
+    command = ended.out.partition("transformer-train ")[2].split()
+    assert "data.src_language=tgt" in command
+    assert f"data.validation.src={tiny_text}/valid.tgt" in command
+    (tmp_path / "out").rename(tmp_path / ".out.partial")
+    assert "back" in call("distill", words, tmp_path).sentence  # not gone on with the other way round

@@ -54,14 +54,15 @@ def test_what_is_translated_has_been_trained_and_is_what_the_last_model_reads(st
         else:
             assert config.checkpoint in saved
             assert config.data_root == "raw"
+            assert config.back == config.output.endswith("backward")
             outputs.add(Path(config.output))
     last = configs[-1][1]
     assert last.name == "mine"
     assert OmegaConf.select(last, "data.corpora.real.root") == "raw"
     read = {(Path(c.train.src), Path(c.train.tgt)) for c in last.data.corpora.values() if "train" in c}
     assert {path.parent for pair in read for path in pair} == outputs
-    forward = {path / "train.src" for path in outputs if path.name != "backward"}
-    assert {src for src, _ in read} == {*forward, Path("data/diversified/backward/train.tgt")}
+    assert {src for src, _ in read} == {path / "train.src" for path in outputs}
+    assert {tgt for _, tgt in read} == {path / "train.tgt" for path in outputs}
 
 
 def test_the_teachers_differ_and_none_looks_at_the_test_split(started: list[list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""transformer-distill: the training text as a model translates it, for another to learn from (Kim and Rush, 2016)."""
+"""transformer-distill: text as a model translates it, for another to learn from (Kim and Rush, 2016), or back."""
 
 import json
 import os
@@ -150,6 +150,7 @@ def _facts(config: DistillConfig, folders: list[str], text: Text) -> dict[str, A
         "decoding": asked["decoding"],
         "translation": limits,
         "into": config.into,
+        "back": config.back,
     }
 
 
@@ -189,8 +190,13 @@ def begun(aside: Path, facts: dict[str, Any]) -> int:
     return n_lines
 
 
-def _write(aside: Path, pairs: Iterable[Pair]) -> None:
-    with text_file(aside / SRC, "a") as src, text_file(aside / TGT, "a") as tgt:
+def _sides(config: DistillConfig) -> tuple[str, str]:
+    """The files for what is translated and for its translations."""
+    return (TGT, SRC) if config.back else (SRC, TGT)
+
+
+def _write(aside: Path, sides: tuple[str, str], pairs: Iterable[Pair]) -> None:
+    with text_file(aside / sides[0], "a") as src, text_file(aside / sides[1], "a") as tgt:
         for pair in pairs:
             for file, line in ((src, pair.src), (tgt, pair.tgt)):
                 file.write(f"{line}\n")
@@ -208,9 +214,9 @@ def _empty(path: Path) -> tuple[int, int, list[int]]:
     return n_lines, n_empty, first
 
 
-def _finish(aside: Path, output: Path, facts: dict[str, Any]) -> None:
+def _finish(aside: Path, output: Path, facts: dict[str, Any], translations: str) -> None:
     """Says how many lines there are and which are empty; gives the folder its name."""
-    n_lines, n_empty, first = _empty(aside / TGT)
+    n_lines, n_empty, first = _empty(aside / translations)
     if not n_lines:
         raise UserError("there is no line to translate; name another src")
     told = {**facts, "lines": n_lines, "empty": n_empty}
@@ -278,9 +284,9 @@ def run(config: DistillConfig) -> None:
             print(f"goes on behind line {n_before:,} of {aside}; numbers of lines in warnings count from there")
         left = islice(text.pairs(), n_before, None)
         with counting("distilling", lambda: (text.n_lines() or n_before) - n_before or None, None) as translator.told:
-            _write(aside, distilled(translator, left, choose))
-        _finish(aside, output, facts)
-    if text.corpus and (command := student_command(output, text.corpus, text.turned)):
+            _write(aside, _sides(config), distilled(translator, left, choose))
+        _finish(aside, output, facts, _sides(config)[1])
+    if text.corpus and (command := student_command(output, text.corpus, text.turned != config.back)):
         print(f"\nnow: {command}")
 
 
