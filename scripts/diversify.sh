@@ -1,10 +1,10 @@
 #!/bin/sh
 # Data diversification on Multi30k English-German (Nguyen et al., 2020), from the raw files to the model: three models
-# translate the training text forwards and one backwards, and another learns from all of it. Stopped, the same command
-# goes on.
+# translate the training text forwards and one backwards, another learns from all of it, and goes on with the real pairs.
+# Stopped, the same command goes on.
 #
 #   scripts/diversify.sh DIR [KEY=VALUE ...]     DIR has the raw files; KEY=VALUE is for all trainings, such as
-#                                                runtime.threads=1 runtime.precision=bf16; the last one can be named
+#                                                runtime.threads=1 runtime.precision=bf16
 set -eu
 [ $# -ge 1 ] || { echo "diversify.sh: name the folder with the raw files of Multi30k" >&2; exit 2; }
 root=$1
@@ -22,4 +22,5 @@ for seed in 1 2 3; do
 done
 transformer-train experiment=multi30k_de_en data.root="$root" "$@" name=backward resume=true 'final.splits=[]'
 translated backward true
-exec transformer-train experiment=multi30k_en_de_diversified data.corpora.real.root="$root" resume=true "$@"
+transformer-train experiment=multi30k_en_de_diversified data.corpora.real.root="$root" "$@" resume=true 'final.splits=[]'
+exec transformer-train experiment=multi30k_en_de_tuned data.root="$root" "$@" resume=true

@@ -26,7 +26,7 @@ def started(tmp_path: Path) -> list[list[str]]:
         stub.chmod(0o755)
     (tmp_path / "data/diversified/forward_2").mkdir(parents=True)  # of an earlier call
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LOG": str(tmp_path / "log")}
-    words = [str(SCRIPT), "the raw files", "runtime.threads=1", "name=mine"]
+    words = [str(SCRIPT), "the raw files", "runtime.threads=1"]
     subprocess.run(words, cwd=tmp_path, env=environment, check=True, timeout=60)
     found: list[list[str]] = []
     for line in (tmp_path / "log").read_text().splitlines():
@@ -56,8 +56,9 @@ def test_what_is_translated_has_been_trained_and_is_what_the_last_model_reads(st
             assert config.data_root == "raw"
             assert config.back == config.output.endswith("backward")
             outputs.add(Path(config.output))
-    last = configs[-1][1]
-    assert last.name == "mine"
+    (_, last), (_, tuned) = configs[-2:]
+    assert tuned.warm_start.checkpoint == f"saved/{last.name}/best"
+    assert tuned.data.root == "raw"
     assert OmegaConf.select(last, "data.corpora.real.root") == "raw"
     read = {(Path(c.train.src), Path(c.train.tgt)) for c in last.data.corpora.values() if "train" in c}
     assert {path.parent for pair in read for path in pair} == outputs
@@ -65,15 +66,16 @@ def test_what_is_translated_has_been_trained_and_is_what_the_last_model_reads(st
     assert {tgt for _, tgt in read} == {path / "train.tgt" for path in outputs}
 
 
-def test_the_teachers_differ_and_none_looks_at_the_test_split(started: list[list[str]]) -> None:
-    teachers = [composed("train", words) for command, *words in started if command == "train"][:-1]
+def test_the_teachers_differ_and_the_test_split_is_looked_at_in_the_end(started: list[list[str]]) -> None:
+    *teachers, diversified, tuned = [composed("train", words) for command, *words in started if command == "train"]
     assert [(t.name, t.seed, t.data.src_language) for t in teachers] == [
         ("forward_1", 1, "en"),
         ("forward_2", 2, "en"),
         ("forward_3", 3, "en"),
         ("backward", 1, "de"),
     ]
-    assert all(list(t.final.splits) == [] for t in teachers)
+    assert all(list(t.final.splits) == [] for t in (*teachers, diversified))
+    assert list(tuned.final.splits) == ["test"]
 
 
 def test_without_a_folder_it_says_what_it_needs(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from transformer.commands.result import (
     labels,
     loss_scores,
     score_split,
+    search_note,
     show,
     shown,
     write,
@@ -130,15 +131,16 @@ def run(config: EvaluateConfig) -> None:
     short = labels(folders)
     systems = {" + ".join(short[f] for f in folders): folders} if config.ensemble else {short[f]: [f] for f in folders}
     rows: list[Row] = []
-    folder, lowercase = None, False
+    folder, lowercase, notes = None, False, dict[str, None]()
     for name, members in systems.items():
         loaded = build.load_together(members, config.runtime, world.device).into(config.into)
         lowercase = lowercase or loaded.tokenizers.tgt.lowercase
+        notes[search_note(plain(config)["decoding"], plain(loaded.config)["decoding"])] = None
         folder = folder or _folder(config, loaded)
         facts = {"checkpoint": members if config.ensemble else members[0], "step": loaded.manifest["step"]}
         rows += _evaluated(config, name, loaded, folder, None if len(systems) == 1 else name, facts, world)
     print(text_table(rows))
-    print(case_note(lowercase, rows), end="")
+    print(case_note(lowercase, rows), *notes, sep="", end="")
     if folder and len(rows) > 1:
         write(folder, "evaluation", rows, {"decoding": plain(config)["decoding"]})
     print(f"written to {folder}: hypotheses, scores as JSON and Markdown")
