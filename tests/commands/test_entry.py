@@ -35,7 +35,10 @@ def test_every_command_has_a_name_on_the_path() -> None:
 
 def test_an_interrupt_while_torch_is_imported_leaves_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text(f"import os, time\nos.kill(os.getpid(), {int(signal.SIGINT)})\ntime.sleep(60)\n")
-    code = "from transformer.commands.entry import train; train()"
+    heard = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background is deaf
+    )
+    code = f"{heard}from transformer.commands.entry import train; train()"
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": path}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
