@@ -6,7 +6,6 @@ import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from transformer.commands.launch import launch
 from transformer.commands.resume import plain
 from transformer.commands.stream import check_counts, check_files, count_lines, input_lines, text_file
 from transformer.config import DistillConfig
-from transformer.data.bidirectional import BidirectionalCorpus
 from transformer.data.corpus import Corpus, Pair
 from transformer.data.reader import read_aligned
 from transformer.decoding.translator import Translation, Translator
@@ -84,24 +82,18 @@ def _check(config: DistillConfig) -> None:
 def _text(config: DistillConfig, loaded: build.Loaded) -> Text:
     """The training split of the checkpoint's corpus, or what the files have."""
     if config.src is None:
-        corpus = corpus_of(loaded, config.data_root)
-        if isinstance(corpus, BidirectionalCorpus):
-            corpus = corpus.corpus
+        corpus = corpus_of(loaded, config.data_root).for_vocabulary()  # one direction, as it is written
         corpus.prepare()
-        turned = config.into == corpus.src_language
-        parts = corpus.parts("train")
-        files = [str(part.tgt if turned and part.tgt else part.src) for part in parts]
-        pairs = partial(_turned, corpus) if turned else partial(corpus.pairs, "train")
-        return Text(pairs, corpus.fingerprint("train"), files, corpus, turned)
+        parts, digest = corpus.parts("train"), corpus.fingerprint("train")
+        if config.into != corpus.src_language:
+            return Text(lambda: corpus.pairs("train"), digest, [str(part.src) for part in parts], corpus)
+        files = [str(part.tgt or part.src) for part in parts]
+        return Text(lambda: (Pair(p.tgt, p.src) for p in corpus.pairs("train")), digest, files, corpus, turned=True)
     src, ref = config.src, config.ref
     digest = " ".join(sha256(Path(file)) for file in (src, ref) if file is not None)
     if ref is None:
         return Text(lambda: (Pair(line, "") for line in input_lines(src)), digest, [src], None)
     return Text(lambda: read_aligned(Path(src), Path(ref)), digest, [src], None)
-
-
-def _turned(corpus: Corpus) -> Iterator[Pair]:
-    return (Pair(pair.tgt, pair.src) for pair in corpus.pairs("train"))
 
 
 def likeliest(pair: Pair, translations: list[Translation]) -> str:
@@ -190,13 +182,8 @@ def begun(aside: Path, facts: dict[str, Any]) -> int:
     return n_lines
 
 
-def _sides(config: DistillConfig) -> tuple[str, str]:
-    """The files for what is translated and for its translations."""
-    return (TGT, SRC) if config.back else (SRC, TGT)
-
-
-def _write(aside: Path, sides: tuple[str, str], pairs: Iterable[Pair]) -> None:
-    with text_file(aside / sides[0], "a") as src, text_file(aside / sides[1], "a") as tgt:
+def _write(sources: Path, translations: Path, pairs: Iterable[Pair]) -> None:
+    with text_file(sources, "a") as src, text_file(translations, "a") as tgt:
         for pair in pairs:
             for file, line in ((src, pair.src), (tgt, pair.tgt)):
                 file.write(f"{line}\n")
@@ -239,20 +226,18 @@ def student_command(output: Path, corpus: Corpus, turned: bool) -> str:
 
     "" where a split cannot be turned, for both of its sides are in one file.
     """
-    src, tgt = corpus.src_language, corpus.tgt_language
-    src, tgt = (tgt, src) if turned else (src, tgt)
+    languages = corpus.src_language, corpus.tgt_language
     words = [
-        "name=student", "data=files", f"data.src_language={src}", f"data.tgt_language={tgt}",
+        "name=student", "data=files",
+        f"data.src_language={languages[turned]}", f"data.tgt_language={languages[not turned]}",
         f"data.train.src={output / SRC}", f"data.train.tgt={output / TGT}",
     ]  # fmt: skip
     for split in corpus.splits()[1:]:
         key = "data.validation" if split == "validation" else f"+data.tests.{split}"
         key = "data.tests.test" if split == "test" else key
         parts = corpus.parts(split)
-        sides = (
-            [str(part.src) for part in parts if part.tgt is not None],
-            [str(p.tgt) for p in parts if p.tgt is not None],
-        )
+        two = [part for part in parts if part.tgt is not None]
+        sides = [str(part.src) for part in two], [str(part.tgt) for part in two]
         both = [str(part.src) for part in parts if part.tgt is None]
         if turned and both:
             return ""
@@ -275,6 +260,7 @@ def run(config: DistillConfig) -> None:
         choose = nearest_by(metric)
     text = _text(config, loaded)
     translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
+    read, written = (TGT, SRC) if config.back else (SRC, TGT)
     output = Path(config.output)
     aside = output.parent / f".{output.name}.partial"
     facts = _facts(config, folders, text)
@@ -284,8 +270,8 @@ def run(config: DistillConfig) -> None:
             print(f"goes on behind line {n_before:,} of {aside}; numbers of lines in warnings count from there")
         left = islice(text.pairs(), n_before, None)
         with counting("distilling", lambda: (text.n_lines() or n_before) - n_before or None, None) as translator.told:
-            _write(aside, _sides(config), distilled(translator, left, choose))
-        _finish(aside, output, facts, _sides(config)[1])
+            _write(aside / read, aside / written, distilled(translator, left, choose))
+        _finish(aside, output, facts, written)
     if text.corpus and (command := student_command(output, text.corpus, text.turned != config.back)):
         print(f"\nnow: {command}")
 

@@ -15,6 +15,7 @@ from transformer.evaluation.metrics import Metric, Score
 from transformer.evaluation.report import Row, as_data, markdown_table
 from transformer.model.transformer import Transformer
 from transformer.training.distributed import World
+from transformer.training.space import word
 
 
 def labels(names: Sequence[str]) -> dict[str, str]:
@@ -100,7 +101,7 @@ def search_note(asked: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     here, there = flat(asked), flat(own)
     if here.get("_target_") != there.get("_target_"):  # another kind of search was asked for
         return ""
-    differing = [f"decoding.{key}={there[key]}" for key, value in here.items() if there.get(key, value) != value]
+    differing = [word(f"decoding.{key}", there[key]) for key, value in here.items() if there.get(key, value) != value]
     if not differing:
         return ""
     note = (
