@@ -43,6 +43,7 @@ def position(request) -> type[Position]:
 def make_model() -> Callable[..., Transformer]:
     """Return a function that makes a small model in evaluation mode; every learned number is random."""
 
+    # As many parameters as tests vary; each call names one or two of them.
     def make(
         position=Sinusoidal,
         norm="post",

@@ -80,6 +80,7 @@ def write_config(folder: Path) -> None:
     (folder / "tokenizer" / "words.txt").write_text("one\ntwo\n")
 
 
+# As many parameters as tests vary; each call names a few of them.
 def make_trainer(
     folder: Path,
     model: Transformer | None = None,
