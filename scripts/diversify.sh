@@ -12,7 +12,8 @@ shift
 
 translated() {
     [ -d "data/diversified/$1" ] ||
-        transformer-distill checkpoint="saved/$1/best" output="data/diversified/$1" data_root="$root" back="$2"
+        transformer-distill checkpoint="saved/$1/best" output="data/diversified/$1" data_root="$root" back="$2" \
+            decoding.penalty.alpha=1.0
 }
 
 for seed in 1 2 3; do

@@ -12,7 +12,7 @@ import pytest
 from sacrebleu.dataset import DATASETS
 
 from transformer import build
-from transformer.commands.result import case_note, labels, search_note, show, write, write_hypotheses
+from transformer.commands.result import case_note, labels, show, write, write_hypotheses
 from transformer.commands.result import shown as shown_lines
 from transformer.data.corpus import Pair
 from transformer.decoding.translator import Translation
@@ -74,7 +74,7 @@ def test_every_line_of_the_source_has_its_hypothesis(run: Any, call: Any, calm: 
 
 
 def test_a_split_is_decoded_as_at_the_end_of_training(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
-    ended = evaluate(call, run, calm, tmp_path, "translation.max_len_ratio=1", "n_bootstrap=1000")
+    ended = evaluate(call, run, calm, tmp_path, "n_bootstrap=1000")
     assert ended.code == 0, ended.err
     before = run.folder / "results" / "run" / "evaluation"
     assert (tmp_path / "out" / "test.hyp.txt").read_bytes() == (before / "test.hyp.txt").read_bytes()
@@ -299,23 +299,6 @@ def test_scores_that_count_case_are_told_of_a_model_without(lowercase: bool, nam
     )
     assert told in " ".join(note.split())
     assert bool(note) == bool(told)
-
-
-def test_another_search_than_the_run_s_own_is_told() -> None:
-    own = {"_target_": "beam", "beam_size": 5, "penalty": {"_target_": "wu", "alpha": 1.5}}
-    assert search_note(own, own) == ""
-    note = search_note({**own, "beam_size": 4, "penalty": {"_target_": "wu", "alpha": 1.0}}, own)
-    assert " ".join(note.split()).endswith("to repeat it say decoding.beam_size=5 decoding.penalty.alpha=1.5")
-    assert search_note({"_target_": "greedy"}, own) == ""  # another kind was asked for
-    assert search_note({**own, "coverage": 0.1}, own) == ""  # a setting that the run did not know yet
-
-
-def test_evaluating_says_what_search_the_run_ended_with(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
-    words = [f"checkpoint={run.best}", "split=test", "n_bootstrap=0", *calm]
-    assert "the run's own search" not in call("evaluate", words, tmp_path).out
-    ended = call("evaluate", [*words, "decoding.penalty.alpha=0.5"], tmp_path)
-    assert ended.code == 0, ended.err
-    assert " ".join(ended.out.split()).count("to repeat it say decoding.penalty.alpha=1.0") == 1
 
 
 def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:

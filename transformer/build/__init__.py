@@ -8,7 +8,7 @@ from transformer.build.network import load_pretrained, model
 from transformer.build.part import explained, instantiate
 from transformer.build.run import observers, optimizer, trainer, validation_decoder
 from transformer.build.source import Data, data, loader
-from transformer.build.stored import Loaded, checkpoint_config, load, load_together
+from transformer.build.stored import Loaded, checkpoint_config, load, load_together, stored_config
 from transformer.build.warm import keeps_tokenizer, told_of, warm_start, with_tokenizer_of
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "resumed_budget",
     "runtime",
     "search",
+    "stored_config",
     "told_of",
     "trainer",
     "translator",

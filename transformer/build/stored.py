@@ -20,6 +20,7 @@ from transformer.training.checkpoint import (
     MODEL,
     TOKENIZER,
     load_tensors,
+    read_manifest,
     verify,
 )
 
@@ -90,6 +91,12 @@ def _restored(folder: Path, config: TrainConfig, tokenizers: TokenizerPair, run:
         told = str(error).splitlines()[-1].strip()  # torch's first line says nothing
         raise UserError(f"{folder / MODEL} does not fit the config beside it ({told})") from error
     return built
+
+
+def stored_config(folder: Path) -> TrainConfig:
+    """The config of a checkpoint that is not loaded yet; what is wrong with its manifest or config is said."""
+    read_manifest(folder)
+    return checkpoint_config(folder)
 
 
 def load(folder: str | Path, run: RuntimeConfig, device: torch.device) -> Loaded:

@@ -8,6 +8,7 @@ from transformer import build
 from transformer.commands.evaluate import corpus_of, names, texts
 from transformer.commands.launch import launch
 from transformer.commands.result import labels, write_hypotheses
+from transformer.commands.search import Way, differing_note, way
 from transformer.config import CompareConfig
 from transformer.data.reader import read_aligned, read_lines
 from transformer.error import UserError
@@ -48,11 +49,8 @@ def _counts(config: CompareConfig, first: build.Loaded | None) -> dict[str, int]
         return None
 
 
-def _translated(
-    config: CompareConfig, name: str, loaded: build.Loaded, sources: Sequence[str], world: World
-) -> list[str]:
-    how = build.search(config.decoding)
-    translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
+def _translated(how: Way, name: str, loaded: build.Loaded, sources: Sequence[str], world: World) -> list[str]:
+    translator = build.translator(loaded.model, loaded.tokenizers, how.search(), how.translation, world.device)
     found = [best[0].text for best in translator.translate(sources)]
     print(f"translated {len(found)} lines with {name}")
     return found
@@ -68,6 +66,7 @@ def run(config: CompareConfig) -> None:
     significance = build.instantiate(config.significance, "significance", Significance)  # type: ignore[type-abstract]
     folders = [name for name in systems if Path(name).is_dir()]
     loaded = {name: build.load(name, config.runtime, world.device).into(config.into) for name in folders}
+    ways = {name: way(config, system.config) for name, system in loaded.items()}
     first = next(iter(loaded.values()), None)
     split, sources, references = _lines(config, first)
     given = {name: list(read_lines(Path(name))) for name in systems if name not in loaded}
@@ -80,7 +79,7 @@ def run(config: CompareConfig) -> None:
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     hypotheses = {
-        name: given[name] if name in given else _translated(config, name, loaded[name], sources or [], world)
+        name: given[name] if name in given else _translated(ways[name], name, loaded[name], sources or [], world)
         for name in systems
     }
     for number, name in enumerate(systems, 1):
@@ -93,6 +92,7 @@ def run(config: CompareConfig) -> None:
     text = json.dumps(found.data(), indent=1, ensure_ascii=False)
     (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
     print(found.text())
+    print(differing_note({short[name]: how for name, how in ways.items()}), end="")
     print(f"written: {folder / 'comparison.html'}, comparison.json beside it")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from transformer import build
 from transformer.commands.evaluate import corpus_of, names
 from transformer.commands.launch import launch
-from transformer.commands.resume import plain
+from transformer.commands.search import LIMITS, Way, way
 from transformer.commands.stream import check_counts, check_files, count_lines, input_lines, text_file
 from transformer.config import DistillConfig
 from transformer.data.corpus import Corpus, Pair
@@ -59,15 +59,8 @@ class Text:
 def _check(config: DistillConfig) -> None:
     if config.choose not in ("best", "nearest"):
         raise UserError(f"choose is {config.choose}, but must be one of best, nearest")
-    if config.choose == "nearest":
-        n_best = config.decoding.get("n_best", 1)
-        if n_best < 2:
-            raise UserError(
-                f"choose is nearest, but decoding.n_best is {n_best}: there is nothing to choose from; say "
-                "decoding.n_best=5, with a search that has it"
-            )
-        if config.src is not None and config.ref is None:
-            raise UserError("choose is nearest, but ref is null: name the reference translations of src")
+    if config.choose == "nearest" and config.src is not None and config.ref is None:
+        raise UserError("choose is nearest, but ref is null: name the reference translations of src")
     if config.ref is not None and (config.src is None or config.choose == "best"):
         raise UserError(f"ref is {config.ref}, but it is only read with src=FILE and choose=nearest; leave it out")
     if config.src is not None and config.data_root is not None:
@@ -127,10 +120,9 @@ def distilled(translator: Translator, pairs: Iterable[Pair], choose: Choice) -> 
         yield Pair(pair.src, choose(pair, translations))
 
 
-def _facts(config: DistillConfig, folders: list[str], text: Text) -> dict[str, Any]:
+def _facts(config: DistillConfig, how: Way, folders: list[str], text: Text) -> dict[str, Any]:
     """All that decides what comes out."""
-    asked = plain(config)
-    limits = {key: asked["translation"][key] for key in ("max_len_ratio", "max_len_offset")}
+    limits = {key: getattr(how.translation, key) for key in LIMITS}
     models = [read_manifest(Path(folder)) for folder in folders]
     return {
         "checkpoints": [
@@ -139,7 +131,7 @@ def _facts(config: DistillConfig, folders: list[str], text: Text) -> dict[str, A
         ],
         "text": text.digest,
         "choose": config.choose,
-        "decoding": asked["decoding"],
+        "decoding": how.decoding,
         "translation": limits,
         "into": config.into,
         "back": config.back,
@@ -251,19 +243,24 @@ def run(config: DistillConfig) -> None:
     """Translates, line by line, what an interrupted command has not translated yet."""
     _check(config)
     world = build.runtime(config.runtime)
-    how = build.search(config.decoding)
     folders = names(config.checkpoint, "checkpoint")
     loaded = build.load_together(folders, config.runtime, world.device).into(config.into)
+    how = way(config, loaded.config)
     choose: Choice = likeliest
     if config.choose == "nearest":
+        if (n_best := how.decoding.get("n_best", 1)) < 2:
+            raise UserError(
+                f"choose is nearest, but decoding.n_best is {n_best}: there is nothing to choose from; say "
+                "decoding.n_best=5, with a search that has it"
+            )
         metric = build.instantiate(loaded.config.validation_metric, "validation_metric", Metric)  # type: ignore[type-abstract]
         choose = nearest_by(metric)
     text = _text(config, loaded)
-    translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
+    translator = build.translator(loaded.model, loaded.tokenizers, how.search(), how.translation, world.device)
     read, written = (TGT, SRC) if config.back else (SRC, TGT)
     output = Path(config.output)
     aside = output.parent / f".{output.name}.partial"
-    facts = _facts(config, folders, text)
+    facts = _facts(config, how, folders, text)
     with run_lock(aside):
         n_before = begun(aside, facts)
         if n_before:

@@ -11,13 +11,12 @@ from transformer.commands.result import (
     labels,
     loss_scores,
     score_split,
-    search_note,
     show,
     shown,
     write,
     write_hypotheses,
 )
-from transformer.commands.resume import plain
+from transformer.commands.search import Way, differing_note, way
 from transformer.config import CompareConfig, EvaluateConfig
 from transformer.data.corpus import Corpus, FilesCorpus, Pair
 from transformer.error import UserError
@@ -101,14 +100,14 @@ def _evaluated(
     config: EvaluateConfig,
     name: str,
     loaded: build.Loaded,
+    how: Way,
     folder: Path,
     suffix: str | None,
     facts: dict[str, object],
     world: World,
 ) -> list[Row]:
     """The rows of one checkpoint or ensemble; its hypotheses and scores are written, with the suffix in their names."""
-    how = build.search(config.decoding)
-    translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
+    translator = build.translator(loaded.model, loaded.tokenizers, how.search(), how.translation, world.device)
     rows = []
     for split, pairs in texts(config, loaded).items():
         row, hypotheses = score_split(name, split, pairs, translator, build.metrics(config.metrics), config.n_bootstrap)
@@ -117,32 +116,32 @@ def _evaluated(
         label = split if suffix is None else f"{split}.{suffix.replace('/', '_').replace(' ', '')}"
         write_hypotheses(folder, label, hypotheses)
         show(shown(pairs, hypotheses, config.n_shown))
-        write(folder, label, rows[-1:], {**facts, "decoding": plain(config)["decoding"]})
+        write(folder, label, rows[-1:], {**facts, "decoding": how.decoding})
     return rows
 
 
 def run(config: EvaluateConfig) -> None:
     """Evaluates and prints."""
     world = build.runtime(config.runtime)
-    build.search(config.decoding), build.metrics(config.metrics)  # no mistake in them shows only after loading
+    build.metrics(config.metrics)  # no mistake in them shows only after loading
     folders = names(config.checkpoint, "checkpoint")
     if doubled := {f for f in folders if folders.count(f) > 1} - (set(folders) if config.ensemble else set()):
         raise UserError(f"checkpoint names {', '.join(sorted(doubled))} more than once")
     short = labels(folders)
     systems = {" + ".join(short[f] for f in folders): folders} if config.ensemble else {short[f]: [f] for f in folders}
+    ways = {name: way(config, build.stored_config(Path(members[0]))) for name, members in systems.items()}
     rows: list[Row] = []
-    folder, lowercase, notes = None, False, dict[str, None]()
+    folder, lowercase = None, False
     for name, members in systems.items():
         loaded = build.load_together(members, config.runtime, world.device).into(config.into)
         lowercase = lowercase or loaded.tokenizers.tgt.lowercase
-        notes[search_note(plain(config)["decoding"], plain(loaded.config)["decoding"])] = None
         folder = folder or _folder(config, loaded)
         facts = {"checkpoint": members if config.ensemble else members[0], "step": loaded.manifest["step"]}
-        rows += _evaluated(config, name, loaded, folder, None if len(systems) == 1 else name, facts, world)
+        rows += _evaluated(config, name, loaded, ways[name], folder, None if len(systems) == 1 else name, facts, world)
     print(text_table(rows))
-    print(case_note(lowercase, rows), *notes, sep="", end="")
+    print(case_note(lowercase, rows), differing_note(ways), sep="", end="")
     if folder and len(rows) > 1:
-        write(folder, "evaluation", rows, {"decoding": plain(config)["decoding"]})
+        write(folder, "evaluation", rows, {"decoding": {name: how.decoding for name, how in ways.items()}})
     print(f"written to {folder}: hypotheses, scores as JSON and Markdown")
 
 

@@ -2,12 +2,10 @@
 
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from transformer import build
-from transformer.commands.resume import flat
 from transformer.config import TranslationConfig
 from transformer.data.corpus import Pair
 from transformer.decoding.translator import Translator
@@ -15,7 +13,6 @@ from transformer.evaluation.metrics import Metric, Score
 from transformer.evaluation.report import Row, as_data, markdown_table
 from transformer.model.transformer import Transformer
 from transformer.training.distributed import World
-from transformer.training.space import word
 
 
 def labels(names: Sequence[str]) -> dict[str, str]:
@@ -89,25 +86,6 @@ def case_note(lowercase: bool, rows: Sequence[Row]) -> str:
     what = f"{' and '.join(counting)} {takes} each capital of the references for an error"
     note = f"note: the model writes lower case, and {what}; quote scores that ignore case (-lc)"
     return textwrap.fill(note, 80) + "\n\n"
-
-
-def search_note(asked: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """A sentence where a run's own search, as its training ends with it, has other values than this one, else nothing.
-
-    Args:
-        asked: the search of this command, as its config has it.
-        own: that of the checkpoint's config.
-    """
-    here, there = flat(asked), flat(own)
-    if here.get("_target_") != there.get("_target_"):  # another kind of search was asked for
-        return ""
-    differing = [word(f"decoding.{key}", there[key]) for key, value in here.items() if there.get(key, value) != value]
-    if not differing:
-        return ""
-    note = (
-        f"note: the run's own search, which its training ended with, is another; to repeat it say {' '.join(differing)}"
-    )
-    return textwrap.fill(note, 80, break_on_hyphens=False) + "\n\n"
 
 
 def show(samples: Sequence[tuple[str, str, str]]) -> None:

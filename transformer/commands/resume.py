@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from transformer.config import DistillConfig, EvaluateConfig, SweepConfig, TrainConfig
+from transformer.config import TrainConfig
 from transformer.error import UserError
 
 # Everything else decides the bits of the weights.
@@ -72,7 +72,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
     }
 
 
-def plain(config: TrainConfig | EvaluateConfig | SweepConfig | DistillConfig) -> dict[str, Any]:
+def plain(config: object) -> dict[str, Any]:
     """A composed config as dicts and lists, interpolations resolved."""
     return cast(dict[str, Any], OmegaConf.to_container(cast(DictConfig, config), resolve=True))
 

@@ -140,7 +140,7 @@ def _conclude(study: Study, words: Sequence[str], config: SweepConfig, base: Dic
 
 def _setup(config: SweepConfig, base: DictConfig) -> dict[str, object]:
     """What must be the same when the command is given again: it decides what comes out."""
-    common = {key: value for key, value in plain(base).items() if key not in NOT_ASKED}  # type: ignore[arg-type]
+    common = {key: value for key, value in plain(base).items() if key not in NOT_ASKED}
     own = {key: config[key] for key in ("prune", "n_warmup_epochs", "n_random", "sampler_seed")}  # type: ignore[index]
     return {**own, **flat({"sweep": plain(config)["sweep"]}), **flat(common)}
 

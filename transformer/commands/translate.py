@@ -12,6 +12,7 @@ from transformer import build
 from transformer.commands.attention import align, make_aligner
 from transformer.commands.evaluate import names
 from transformer.commands.launch import launch
+from transformer.commands.search import way
 from transformer.commands.stream import (
     check_files,
     count_lines,
@@ -113,9 +114,9 @@ def run(config: TranslateConfig) -> None:
     """Translates a file or standard input, line by line, in order."""
     _check(config)
     world = build.runtime(config.runtime)
-    how = build.search(config.decoding)
     loaded = build.load_together(names(config.checkpoint, "checkpoint"), config.runtime, world.device).into(config.into)
-    translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
+    how = way(config, loaded.config)
+    translator = build.translator(loaded.model, loaded.tokenizers, how.search(), how.translation, world.device)
     aligner = make_aligner(config, loaded, translator.device)
     wanted = requests(input_lines(config.input), config.input_format, config.input or "standard input")
     form = FORMS[config.format]

@@ -1,0 +1,141 @@
+"""How a command searches with a checkpoint: as its run did in the end, but for what the command line says."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from transformer import build
+from transformer.commands.resume import flat, plain
+from transformer.config import (
+    CompareConfig,
+    DistillConfig,
+    EvaluateConfig,
+    Leaf,
+    TrainConfig,
+    TranslateConfig,
+    TranslationConfig,
+)
+from transformer.decoding.search import Search
+from transformer.error import UserError
+
+Searching = TranslateConfig | EvaluateConfig | CompareConfig | DistillConfig
+
+# Of the settings of `translation`, those that decide what comes out; the others are the machine's affair.
+LIMITS = ("max_len_ratio", "max_len_offset")
+
+
+class Asked(NamedTuple):
+    """What an override on the command line changes: a dotted key or a group, and whether it may be new (+KEY=...)."""
+
+    key: str
+    added: bool
+
+
+@dataclass(frozen=True)
+class Way:
+    """How is searched.
+
+    Attributes:
+        decoding: the search, as in a config.
+        translation: how much is translated at once, and how long a translation may be.
+    """
+
+    decoding: Leaf
+    translation: TranslationConfig
+
+    def search(self) -> Search:
+        """The search itself."""
+        return build.search(self.decoding)
+
+
+def asked() -> list[Asked]:
+    """What the command line changes."""
+    words = list(HydraConfig.get().overrides.task)
+    found = OverridesParser.create().parse_overrides(words)
+    return [Asked(override.key_or_group, override.is_add() or override.is_force_add()) for override in found]
+
+
+def _inside(tree: Leaf, parts: Sequence[str]) -> Leaf:
+    """What is at a path in nested dicts; nothing where there is no such path."""
+    found: Any = tree
+    for part in parts:
+        found = found.get(part) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def on_top(own: Leaf, composed: Leaf, overrides: Sequence[Asked], where: str = "decoding") -> Leaf:
+    """A run's own search, with the command's values in place of those that the command line changes.
+
+    Args:
+        own: as the checkpoint's config has it.
+        composed: as the command's config has it.
+        overrides: of the command line; those outside `where` are passed over.
+        where: the search's key in both configs.
+
+    Raises:
+        UserError: one of them changes what the run's search does not have.
+    """
+    if any(override.key == where for override in overrides):  # chosen by name: nothing of the run's is wanted
+        return composed
+    found = deepcopy(own)
+    for override in overrides:
+        first, *parts = override.key.split(".")
+        if first != where:
+            continue
+        *above, last = parts
+        here, there = _inside(found, above), _inside(composed, above)
+        if not override.added and last not in here and here.get("_target_") != there.get("_target_"):
+            raise UserError(
+                f"there is no {override.key} to change: the run's own search is another ({own.get('_target_')}); "
+                f"choose one by name too, such as {where}=beam"
+            )
+        if last in there:
+            here[last] = there[last]
+        else:  # ~KEY
+            here.pop(last, None)
+    return found
+
+
+def way(config: Searching, own: TrainConfig) -> Way:
+    """How a command searches with a checkpoint.
+
+    Args:
+        config: of the command.
+        own: of the run that wrote the checkpoint.
+
+    Raises:
+        UserError: the command line changes what the run's search does not have, or makes no search of it.
+    """
+    overrides, here, there = asked(), plain(config), plain(own)
+    keys = {override.key for override in overrides}
+    kept = {key: there["translation"][key] for key in LIMITS if f"translation.{key}" not in keys}
+    found = Way(
+        on_top(there["decoding"], here["decoding"], overrides), TranslationConfig(**{**here["translation"], **kept})
+    )
+    found.search()  # no mistake in it shows only when it is needed
+    return found
+
+
+def differing_note(ways: Mapping[str, Way]) -> str:
+    """A sentence where systems are searched with in different ways, each in that of its run, else nothing."""
+    values = {
+        name: flat({"decoding": way.decoding, "translation": {key: getattr(way.translation, key) for key in LIMITS}})
+        for name, way in ways.items()
+    }
+    keys = dict.fromkeys(key for found in values.values() for key in found)
+    told = {key: [found.get(key, "nothing") for found in values.values()] for key in keys}
+    differing = [key for key, of_each in told.items() if any(value != of_each[0] for value in of_each)]
+    if not differing:
+        return ""
+    if "decoding._target_" in differing:  # then the rest says little
+        differing = ["decoding._target_"]
+    each = "; ".join(
+        f"{key} is {', '.join(f'{v} for {n}' for n, v in zip(ways, told[key], strict=True))}" for key in differing
+    )
+    note = f"note: each system is searched with as in its own run, and that differs: {each}"
+    return textwrap.fill(note, 80, break_on_hyphens=False, break_long_words=False) + "\n\n"
