@@ -60,16 +60,22 @@ class TrainingConfig:
 
 
 @dataclass
-class RuntimeConfig:
-    """The machine."""
+class MachineConfig:
+    """The machine, and how its processor is used."""
 
     device: str  # auto, cpu, cuda
     threads: int | None  # of torch on the CPU
     precision: str  # fp32, tf32, bf16, fp16
     fused_attention: bool
+    keep_memory: bool
+
+
+@dataclass
+class RuntimeConfig(MachineConfig):
+    """The same, and what matters in training alone."""
+
     chunked_loss: bool
     bulk_dropout: bool
-    keep_memory: bool
     workers: int | None  # threads that share a batch
     recompute: bool
     deferred: bool | None  # None: on a GPU
@@ -153,7 +159,7 @@ class TranslateConfig:
     layer: int | None  # counted from 1; null = mean of all
     decoding: Leaf
     translation: TranslationConfig
-    runtime: RuntimeConfig
+    runtime: MachineConfig
 
 
 @dataclass
@@ -168,7 +174,7 @@ class ScoreConfig:
     format: str  # tsv, jsonl
     max_tokens: int  # source and target tokens in a batch
     buffer_lines: int  # pairs read ahead
-    runtime: RuntimeConfig
+    runtime: MachineConfig
 
 
 @dataclass
@@ -185,7 +191,7 @@ class DistillConfig:
     data_root: str | None  # where the checkpoint's corpus lies now
     decoding: Leaf
     translation: TranslationConfig
-    runtime: RuntimeConfig
+    runtime: MachineConfig
 
 
 @dataclass
@@ -206,7 +212,7 @@ class EvaluateConfig:
     decoding: Leaf
     translation: TranslationConfig
     metrics: dict[str, Leaf]
-    runtime: RuntimeConfig
+    runtime: MachineConfig
 
 
 @dataclass
@@ -227,7 +233,7 @@ class CompareConfig:
     translation: TranslationConfig
     metrics: dict[str, Leaf]
     significance: Leaf
-    runtime: RuntimeConfig
+    runtime: MachineConfig
 
 
 @dataclass

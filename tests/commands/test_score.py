@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 
-@pytest.mark.parametrize("decoding", ["greedy", "beam"])
+@pytest.mark.parametrize(("decoding", "precision"), [("greedy", "fp32"), ("beam", "fp32"), ("beam", "bf16")])
 def test_it_is_the_log_probability_that_the_search_reports(
-    decoding: str, call: Any, calm: list[str], tmp_path: Path
+    decoding: str, precision: str, call: Any, calm: list[str], tmp_path: Path
 ) -> None:
     fixtures = Path(__file__).parent.parent / "fixtures"
     shutil.copy(fixtures / "checkpoint_v1_source.txt", tmp_path / "src")
-    common = [f"checkpoint={fixtures / 'checkpoint_v1'}", *calm]
+    common = [f"checkpoint={fixtures / 'checkpoint_v1'}", f"runtime.precision={precision}", *calm]
     more = [
         "input=src",
         "format=jsonl",
@@ -31,7 +31,8 @@ def test_it_is_the_log_probability_that_the_search_reports(
     for best, score in zip(found, scores, strict=True):
         assert score["log_prob"] == pytest.approx(sum(score["token_log_probs"]))
         if best["tokens"] and score["tokens"][:-1] == best["tokens"]:  # else the search wrote the text in other pieces
-            assert score["log_prob"] == pytest.approx(best["log_prob"], abs=1e-3)
+            # Rounded products depend on what else is in the batch.
+            assert score["log_prob"] == pytest.approx(best["log_prob"], abs=1e-3 if precision == "fp32" else 0.05)
             compared += 1
     assert compared > 3
 

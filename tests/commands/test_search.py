@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from transformer.commands.search import Asked, Way, differing_note, on_top
 from transformer.config import TranslationConfig
 from transformer.error import UserError
+from transformer.training.precision import Precision
 
 BEAM: dict[str, Any] = {"_target_": "beam", "beam_size": 5, "penalty": {"_target_": "wu", "alpha": 1.0}, "rules": []}
 OWN: dict[str, Any] = {
@@ -64,16 +66,20 @@ def test_what_the_run_s_search_does_not_have_is_refused(key: str) -> None:
         on_top({"_target_": "greedy", "rules": []}, BEAM, asked(key))
 
 
+def way(decoding: dict[str, Any] = BEAM, limits: TranslationConfig = LIMITS) -> Way:
+    return Way(decoding, limits, Precision("fp32", torch.device("cpu")))
+
+
 def test_searches_that_differ_are_told() -> None:
-    beam, own = Way(BEAM, LIMITS), Way(changed(BEAM, beam_size=4), LIMITS)
+    beam, own = way(), way(changed(BEAM, beam_size=4))
     assert differing_note({}) == differing_note({"a": beam}) == differing_note({"a": beam, "b": beam}) == ""
     note = " ".join(differing_note({"a": beam, "b": own, "c": beam}).split())
     assert note.endswith("and that differs: decoding.beam_size is 5 for a, 4 for b, 5 for c")
-    greedy = Way({"_target_": "greedy"}, LIMITS)
+    greedy = way({"_target_": "greedy"})
     note = " ".join(differing_note({"a": beam, "b": greedy}).split())
     assert note.endswith("and that differs: decoding._target_ is beam for a, greedy for b")
-    short = Way(BEAM, TranslationConfig(8, 1.0, 10, 9, None))
-    other = Way(BEAM, TranslationConfig(7, 2.0, 10, 5, True))  # the machine's affair
+    short = way(limits=TranslationConfig(8, 1.0, 10, 9, None))
+    other = way(limits=TranslationConfig(7, 2.0, 10, 5, True))  # the machine's affair
     assert "translation.max_len_ratio is 2.0 for a, 1.0 for b" in " ".join(
         differing_note({"a": beam, "b": short}).split()
     )
@@ -169,3 +175,31 @@ def test_compare_and_distill_search_as_the_run_did(
         "transformer.decoding.greedy.Greedy",
         3,
     )
+
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+
+
+def test_number_formats_of_the_search_are_those_asked_for(call: Any, calm: list[str], tmp_path: Path) -> None:
+    """In bfloat16 nearly the same log-probabilities, and not the same: it is really used."""
+    source = FIXTURES / "checkpoint_v1_source.txt"
+    common = [f"checkpoint={FIXTURES / 'checkpoint_v1'}", f"input={source}", "format=jsonl", *calm]
+    found = {}
+    for precision in ("fp32", "tf32", "bf16"):
+        ended = call("translate", [*common, f"runtime.precision={precision}"], tmp_path)
+        assert ended.code == 0, ended.err
+        found[precision] = [json.loads(line)["translations"][0]["log_prob"] for line in ended.out.splitlines()]
+    assert found["tf32"] == found["fp32"]  # a GPU's affair
+    assert found["bf16"] != found["fp32"]
+    assert found["bf16"] == pytest.approx(found["fp32"], rel=0.05, abs=0.1)
+
+
+@pytest.mark.parametrize("command", ["translate", "score", "evaluate", "compare", "distill"])
+def test_formats_that_cannot_be_are_refused(command: str, call: Any, calm: list[str], tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("the dog\n")
+    needed = {"score": ["src=in", "tgt=in"], "compare": ["systems=[x,y]", "output_dir=o"], "distill": ["output=o"]}
+    arguments = [*needed.get(command, []), *([] if command == "compare" else ["checkpoint=x"]), *calm]
+    told = call(command, [*arguments, "runtime.precision=fp16"], tmp_path).sentence
+    assert told == f"transformer-{command}: runtime: precision fp16 needs a GPU; on a CPU use fp32 or bf16"
+    told = call(command, [*arguments, "runtime.recompute=true"], tmp_path).sentence  # means something in training alone
+    assert told.startswith(f"transformer-{command}: there is no runtime.recompute to change")

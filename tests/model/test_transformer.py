@@ -15,7 +15,7 @@ from transformer.model.normalizer import Hard
 from transformer.model.position.learned import Learned
 from transformer.model.position.relative import Relative
 from transformer.model.position.sinusoidal import Sinusoidal
-from transformer.model.score import Additive, Bilinear
+from transformer.model.score import Additive, Bilinear, ScaledDot
 from transformer.model.transformer import Transformer, Vocabulary
 from transformer.special import BOS, PAD
 
@@ -178,6 +178,24 @@ def test_cached_steps_are_the_uncached_pass_for_other_attention(make_model, make
     model = make_model(Learned, score=score, normalizer=normalizer)
     for cached, full in walk(model, *make_src([4, 7, 2]), 3, 5, seed=1):
         torch.testing.assert_close(cached, full, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("score", [ScaledDot, Additive, Bilinear])
+@torch.inference_mode()
+def test_steps_in_bfloat16_give_logits_that_are_not_rounded(make_model, make_src, position, score):
+    """Nor are they those of float32: what is before the output projection is rounded."""
+    model = make_model(position, "pre", score=score)
+    src, padding = make_src([4, 7, 2])
+    ids = torch.full((3, 2), BOS)
+    exact = model.step(ids, model.start(src, padding, width=2, capacity=3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        state = model.start(src, padding, width=2, capacity=3)
+        logits = model.step(ids, state)
+        model.step(logits.argmax(-1), state)
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
+    assert not torch.equal(logits, exact)
+    torch.testing.assert_close(logits, exact, atol=0.1, rtol=0.1)
 
 
 @torch.inference_mode()

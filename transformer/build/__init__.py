@@ -3,8 +3,8 @@
 from transformer.build.budget import found_budget, resumed_budget
 from transformer.build.compiled import compiled
 from transformer.build.decoder import metrics, reference_loss, search, translator
-from transformer.build.machine import runtime
-from transformer.build.network import load_pretrained, model
+from transformer.build.machine import precision, runtime
+from transformer.build.network import load_pretrained, model, model_to_train
 from transformer.build.part import explained, instantiate
 from transformer.build.run import observers, optimizer, trainer, validation_decoder
 from transformer.build.source import Data, data, loader
@@ -27,8 +27,10 @@ __all__ = [
     "loader",
     "metrics",
     "model",
+    "model_to_train",
     "observers",
     "optimizer",
+    "precision",
     "reference_loss",
     "resumed_budget",
     "runtime",

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from transformer.build.network import model
+from transformer.build.network import model_to_train
 from transformer.build.part import explained
 from transformer.build.run import objective, optimizer
 from transformer.build.source import Data
@@ -35,7 +35,7 @@ def found_budget(config: TrainConfig, world: World, source: Data) -> tuple[Train
     """
     if config.batching.get("max_tokens") != AUTO:
         return config, None
-    built = model(config.model, source.tokenizers, config.runtime).to(world.device)
+    built = model_to_train(config.model, source.tokenizers, config.runtime).to(world.device)
     freeze(built, config.warm_start.frozen)
     with explained("runtime"):
         precision = Precision(config.runtime.precision, world.device)

@@ -1,6 +1,7 @@
 """How a config translates and scores."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,14 @@ def search(leaf: Mapping[str, Any], where: str = "decoding") -> Search:
 
 
 def translator(
-    built: StepModel, tokenizers: TokenizerPair, how: Search, config: TranslationConfig, device: torch.device
+    built: StepModel,
+    tokenizers: TokenizerPair,
+    how: Search,
+    config: TranslationConfig,
+    device: torch.device,
+    precision: Precision | None = None,
 ) -> Translator:
-    """A translator that uses the model with the given search."""
+    """A translator that uses the model with the given search, in the given number format, None = the weights' own."""
     return Translator(
         built,
         tokenizers,
@@ -40,6 +46,7 @@ def translator(
         device,
         config.buffer_lines,
         refill=device.type != "cpu" if config.refill is None else config.refill,
+        autocast=precision.autocast if precision else nullcontext,
     )
 
 
@@ -49,7 +56,12 @@ def metrics(leaves: Mapping[str, Mapping[str, Any]]) -> list[Metric]:
 
 
 def reference_loss(
-    built: Transformer, tokenizers: TokenizerPair, pairs: Sequence[Pair], max_tokens: int, world: World
+    built: Transformer,
+    tokenizers: TokenizerPair,
+    pairs: Sequence[Pair],
+    max_tokens: int,
+    world: World,
+    precision: Precision,
 ) -> Validation | None:
     """Teacher-forced, unsmoothed loss of the reference translations, over all their tokens, EOS included.
 
@@ -61,6 +73,7 @@ def reference_loss(
         pairs: source and reference lines.
         max_tokens: most tokens of a batch on either side.
         world: the device.
+        precision: number format of the forward pass.
     """
     src, tgt = (
         tokenizers.src.encode_lines([p.src for p in pairs]),
@@ -75,4 +88,4 @@ def reference_loss(
     lengths = np.asarray([(len(a), len(b)) for a, b in arrays])
     plan = Sorted(max_tokens).plan(lengths[:, 0], lengths[:, 1], 0, 0)
     batches = (collate([arrays[i] for i in indices.tolist()], indices) for indices in plan)
-    return validate(Objective(built, 0.0, chunked=True), batches, world, Precision("fp32", world.device))
+    return validate(Objective(built, 0.0, chunked=True), batches, world, precision)

@@ -1,19 +1,29 @@
 """The machine that a config asks for: threads, memory, device, processes."""
 
+import logging
+
 import torch
 
 from transformer.build.part import explained
-from transformer.config import RuntimeConfig
+from transformer.config import MachineConfig
 from transformer.error import UserError
 from transformer.training.distributed import World
 from transformer.training.memory import keep_memory
+from transformer.training.precision import Precision
+
+logger = logging.getLogger(__name__)
 
 MOST_WORKERS = 4  # each has gradients of its own in memory
 DEVICES = ("auto", "cpu", "cuda")
 
 
-def runtime(config: RuntimeConfig) -> World:
-    """Sets threads and memory, joins the process group."""
+def runtime(config: MachineConfig, workers: int | None = 1) -> World:
+    """Sets threads and memory, joins the process group.
+
+    Args:
+        config: what is wanted.
+        workers: threads that divide a training batch; None: as many as torch has, at most MOST_WORKERS.
+    """
     if config.keep_memory:
         keep_memory()
     if config.threads is not None:
@@ -22,8 +32,17 @@ def runtime(config: RuntimeConfig) -> World:
         torch.set_num_threads(config.threads)
     if config.device not in DEVICES:
         raise UserError(f"runtime.device is {config.device}, but must be one of {', '.join(DEVICES)}")
-    if config.workers is not None and config.workers < 1:
-        raise UserError(f"runtime.workers must be at least 1 or null, not {config.workers}")
-    n_workers = config.workers or min(MOST_WORKERS, torch.get_num_threads())
+    if workers is not None and workers < 1:
+        raise UserError(f"runtime.workers must be at least 1 or null, not {workers}")
+    n_workers = workers or min(MOST_WORKERS, torch.get_num_threads())
     with explained("runtime"):
         return World(config.device, n_workers)
+
+
+def precision(config: MachineConfig, device: torch.device) -> Precision:
+    """The number format that a config asks for; the log says where the processor does not know it."""
+    with explained("runtime"):
+        found = Precision(config.precision, device)
+    if caution := found.caution():
+        logger.warning(caution)
+    return found

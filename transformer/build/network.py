@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from transformer.build.part import explained, instantiate
-from transformer.config import ModelConfig, RuntimeConfig
+from transformer.config import MachineConfig, ModelConfig, RuntimeConfig
 from transformer.data.tokenizer.base import TokenizerPair, TokenizerTrainer
 from transformer.error import UserError
 from transformer.model.feedforward import ACTIVATIONS
@@ -16,7 +16,7 @@ from transformer.model.score import Score
 from transformer.model.transformer import Transformer, Vocabulary
 
 
-def model(config: ModelConfig, tokenizers: TokenizerPair, run: RuntimeConfig) -> Transformer:
+def model(config: ModelConfig, tokenizers: TokenizerPair, run: MachineConfig) -> Transformer:
     """The model, freshly initialised from torch's random state."""
     parts: dict[str, type] = {"position": Position, "score": Score, "normalizer": Normalizer}
     made: dict[str, Any] = {
@@ -51,6 +51,13 @@ def model(config: ModelConfig, tokenizers: TokenizerPair, run: RuntimeConfig) ->
             made["position"],
             config.max_len,
         )
+    built.use_fast_paths(run.fused_attention, bulk_dropout=True)
+    return built
+
+
+def model_to_train(config: ModelConfig, tokenizers: TokenizerPair, run: RuntimeConfig) -> Transformer:
+    """The same, with what matters in training alone."""
+    built = model(config, tokenizers, run)
     built.use_fast_paths(run.fused_attention, run.bulk_dropout)
     built.recompute = run.recompute
     return built

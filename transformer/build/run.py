@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from transformer.build.decoder import search, translator
-from transformer.build.network import load_pretrained, model
+from transformer.build.network import load_pretrained, model_to_train
 from transformer.build.part import explained, instantiate
 from transformer.build.source import Data, loader
 from transformer.build.stored import Loaded
@@ -135,7 +135,7 @@ def objective(config: TrainConfig, built: Transformer, source: Data) -> Objectiv
 
 def _model(config: TrainConfig, source: Data, start: Loaded | None) -> Transformer:
     """The model that is trained, with the weights that it begins with."""
-    built = model(config.model, source.tokenizers, config.runtime)
+    built = model_to_train(config.model, source.tokenizers, config.runtime)
     if not keeps_tokenizer(config):
         load_pretrained(built, source.tokenizers, source.trainer)
     if start:

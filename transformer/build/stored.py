@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from transformer.build.network import model
-from transformer.config import RuntimeConfig, TrainConfig, WarmStartConfig
+from transformer.config import MachineConfig, TrainConfig, WarmStartConfig
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.search import StepModel
@@ -71,7 +71,7 @@ def checkpoint_config(folder: Path) -> TrainConfig:
     return cast(TrainConfig, config)
 
 
-def _restored(folder: Path, config: TrainConfig, tokenizers: TokenizerPair, run: RuntimeConfig) -> Transformer:
+def _restored(folder: Path, config: TrainConfig, tokenizers: TokenizerPair, run: MachineConfig) -> Transformer:
     """The model with its weights.
 
     Shapes are compared with those of the weights before the model takes memory or time, whatever the config says.
@@ -99,7 +99,7 @@ def stored_config(folder: Path) -> TrainConfig:
     return checkpoint_config(folder)
 
 
-def load(folder: str | Path, run: RuntimeConfig, device: torch.device) -> Loaded:
+def load(folder: str | Path, run: MachineConfig, device: torch.device) -> Loaded:
     """Loads a checkpoint for use; every file is compared with its SHA-256 first.
 
     Raises:
@@ -113,7 +113,7 @@ def load(folder: str | Path, run: RuntimeConfig, device: torch.device) -> Loaded
     return Loaded(path, config, tokenizers, built.to(device).eval(), manifest)
 
 
-def load_together(folders: Sequence[str | Path], run: RuntimeConfig, device: torch.device) -> Loaded:
+def load_together(folders: Sequence[str | Path], run: MachineConfig, device: torch.device) -> Loaded:
     """Loads one checkpoint, or several as an ensemble; folder, config and manifest are the first one's.
 
     Raises:

@@ -16,7 +16,6 @@ from transformer.evaluation.bucket import word_counts
 from transformer.evaluation.compare import compare
 from transformer.evaluation.html import page
 from transformer.evaluation.significance import Significance
-from transformer.training.distributed import World
 
 
 def _lines(config: CompareConfig, first: build.Loaded | None) -> tuple[str, list[str] | None, list[str]]:
@@ -49,9 +48,8 @@ def _counts(config: CompareConfig, first: build.Loaded | None) -> dict[str, int]
         return None
 
 
-def _translated(how: Way, name: str, loaded: build.Loaded, sources: Sequence[str], world: World) -> list[str]:
-    translator = build.translator(loaded.model, loaded.tokenizers, how.search(), how.translation, world.device)
-    found = [best[0].text for best in translator.translate(sources)]
+def _translated(how: Way, name: str, loaded: build.Loaded, sources: Sequence[str]) -> list[str]:
+    found = [best[0].text for best in how.translator(loaded).translate(sources)]
     print(f"translated {len(found)} lines with {name}")
     return found
 
@@ -59,6 +57,7 @@ def _translated(how: Way, name: str, loaded: build.Loaded, sources: Sequence[str
 def run(config: CompareConfig) -> None:
     """Compares, prints, writes."""
     world = build.runtime(config.runtime)
+    precision = build.precision(config.runtime, world.device)
     systems = names(config.systems, "systems")
     if len(set(systems)) < max(2, len(systems)):
         raise UserError(f"systems names {', '.join(systems)}; name two or more different ones")
@@ -66,7 +65,7 @@ def run(config: CompareConfig) -> None:
     significance = build.instantiate(config.significance, "significance", Significance)  # type: ignore[type-abstract]
     folders = [name for name in systems if Path(name).is_dir()]
     loaded = {name: build.load(name, config.runtime, world.device).into(config.into) for name in folders}
-    ways = {name: way(config, system.config) for name, system in loaded.items()}
+    ways = {name: way(config, system.config, precision) for name, system in loaded.items()}
     first = next(iter(loaded.values()), None)
     split, sources, references = _lines(config, first)
     given = {name: list(read_lines(Path(name))) for name in systems if name not in loaded}
@@ -79,7 +78,7 @@ def run(config: CompareConfig) -> None:
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     hypotheses = {
-        name: given[name] if name in given else _translated(ways[name], name, loaded[name], sources or [], world)
+        name: given[name] if name in given else _translated(ways[name], name, loaded[name], sources or [])
         for name in systems
     }
     for number, name in enumerate(systems, 1):

@@ -132,6 +132,7 @@ def _facts(config: DistillConfig, how: Way, folders: list[str], text: Text) -> d
         "text": text.digest,
         "choose": config.choose,
         "decoding": how.decoding,
+        "precision": config.runtime.precision,
         "translation": limits,
         "into": config.into,
         "back": config.back,
@@ -243,9 +244,10 @@ def run(config: DistillConfig) -> None:
     """Translates, line by line, what an interrupted command has not translated yet."""
     _check(config)
     world = build.runtime(config.runtime)
+    precision = build.precision(config.runtime, world.device)
     folders = names(config.checkpoint, "checkpoint")
     loaded = build.load_together(folders, config.runtime, world.device).into(config.into)
-    how = way(config, loaded.config)
+    how = way(config, loaded.config, precision)
     choose: Choice = likeliest
     if config.choose == "nearest":
         if (n_best := how.decoding.get("n_best", 1)) < 2:
@@ -256,7 +258,7 @@ def run(config: DistillConfig) -> None:
         metric = build.instantiate(loaded.config.validation_metric, "validation_metric", Metric)  # type: ignore[type-abstract]
         choose = nearest_by(metric)
     text = _text(config, loaded)
-    translator = build.translator(loaded.model, loaded.tokenizers, how.search(), how.translation, world.device)
+    translator = how.translator(loaded)
     read, written = (TGT, SRC) if config.back else (SRC, TGT)
     output = Path(config.output)
     aside = output.parent / f".{output.name}.partial"

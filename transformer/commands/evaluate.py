@@ -107,11 +107,11 @@ def _evaluated(
     world: World,
 ) -> list[Row]:
     """The rows of one checkpoint or ensemble; its hypotheses and scores are written, with the suffix in their names."""
-    translator = build.translator(loaded.model, loaded.tokenizers, how.search(), how.translation, world.device)
+    translator = how.translator(loaded)
     rows = []
     for split, pairs in texts(config, loaded).items():
         row, hypotheses = score_split(name, split, pairs, translator, build.metrics(config.metrics), config.n_bootstrap)
-        scores = (*row.scores, *loss_scores(loaded, pairs, config.translation, world))
+        scores = (*row.scores, *loss_scores(loaded, pairs, config.translation, world, how.precision))
         rows.append(Row(row.system, row.split, row.n_sentences, scores))
         label = split if suffix is None else f"{split}.{suffix.replace('/', '_').replace(' ', '')}"
         write_hypotheses(folder, label, hypotheses)
@@ -123,13 +123,14 @@ def _evaluated(
 def run(config: EvaluateConfig) -> None:
     """Evaluates and prints."""
     world = build.runtime(config.runtime)
+    precision = build.precision(config.runtime, world.device)
     build.metrics(config.metrics)  # no mistake in them shows only after loading
     folders = names(config.checkpoint, "checkpoint")
     if doubled := {f for f in folders if folders.count(f) > 1} - (set(folders) if config.ensemble else set()):
         raise UserError(f"checkpoint names {', '.join(sorted(doubled))} more than once")
     short = labels(folders)
     systems = {" + ".join(short[f] for f in folders): folders} if config.ensemble else {short[f]: [f] for f in folders}
-    ways = {name: way(config, build.stored_config(Path(members[0]))) for name, members in systems.items()}
+    ways = {name: way(config, build.stored_config(Path(members[0])), precision) for name, members in systems.items()}
     rows: list[Row] = []
     folder, lowercase = None, False
     for name, members in systems.items():
@@ -137,6 +138,7 @@ def run(config: EvaluateConfig) -> None:
         lowercase = lowercase or loaded.tokenizers.tgt.lowercase
         folder = folder or _folder(config, loaded)
         facts = {"checkpoint": members if config.ensemble else members[0], "step": loaded.manifest["step"]}
+        facts["precision"] = config.runtime.precision
         rows += _evaluated(config, name, loaded, ways[name], folder, None if len(systems) == 1 else name, facts, world)
     print(text_table(rows))
     print(case_note(lowercase, rows), differing_note(ways), sep="", end="")

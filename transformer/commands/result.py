@@ -13,6 +13,7 @@ from transformer.evaluation.metrics import Metric, Score
 from transformer.evaluation.report import Row, as_data, markdown_table
 from transformer.model.transformer import Transformer
 from transformer.training.distributed import World
+from transformer.training.precision import Precision
 
 
 def labels(names: Sequence[str]) -> dict[str, str]:
@@ -37,12 +38,12 @@ def score_split(
 
 
 def loss_scores(
-    loaded: build.Loaded, pairs: Sequence[Pair], config: TranslationConfig, world: World
+    loaded: build.Loaded, pairs: Sequence[Pair], config: TranslationConfig, world: World, precision: Precision
 ) -> tuple[Score, ...]:
     """Loss and perplexity of the references under a single model; nothing for an ensemble."""
     if not isinstance(loaded.model, Transformer):
         return ()
-    found = build.reference_loss(loaded.model, loaded.tokenizers, pairs, config.max_tokens, world)
+    found = build.reference_loss(loaded.model, loaded.tokenizers, pairs, config.max_tokens, world, precision)
     if found is None:
         return ()
     how = f"tokens:{found.n_tgt_tokens}|eos:counted|smoothing:none"

@@ -42,8 +42,11 @@ def run(config: ScoreConfig) -> None:
     check_files([config.src, config.tgt], [config.output])
     check_counts(config.src, config.tgt)
     world = build.runtime(config.runtime)
+    precision = build.precision(config.runtime, world.device)
     loaded = build.load_together(names(config.checkpoint, "checkpoint"), config.runtime, world.device).into(config.into)
-    scorer = Scorer(loaded.model, loaded.tokenizers, config.max_tokens, world.device, config.buffer_lines)
+    scorer = Scorer(
+        loaded.model, loaded.tokenizers, config.max_tokens, world.device, config.buffer_lines, precision.autocast
+    )
     form = as_json if config.format == "jsonl" else as_tsv
     total, n_tokens, n_pairs = 0.0, 0, 0
     with contextlib.ExitStack() as stack:

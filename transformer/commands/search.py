@@ -20,8 +20,9 @@ from transformer.config import (
     TranslateConfig,
     TranslationConfig,
 )
-from transformer.decoding.search import Search
+from transformer.decoding.translator import Translator
 from transformer.error import UserError
+from transformer.training.precision import Precision
 
 Searching = TranslateConfig | EvaluateConfig | CompareConfig | DistillConfig
 
@@ -43,14 +44,18 @@ class Way:
     Attributes:
         decoding: the search, as in a config.
         translation: how much is translated at once, and how long a translation may be.
+        precision: in which number format, and where.
     """
 
     decoding: Leaf
     translation: TranslationConfig
+    precision: Precision
 
-    def search(self) -> Search:
-        """The search itself."""
-        return build.search(self.decoding)
+    def translator(self, loaded: build.Loaded) -> Translator:
+        """What translates with a checkpoint in this way."""
+        how = build.search(self.decoding)
+        device = self.precision.device
+        return build.translator(loaded.model, loaded.tokenizers, how, self.translation, device, self.precision)
 
 
 def asked() -> list[Asked]:
@@ -101,12 +106,13 @@ def on_top(own: Leaf, composed: Leaf, overrides: Sequence[Asked], where: str = "
     return found
 
 
-def way(config: Searching, own: TrainConfig) -> Way:
+def way(config: Searching, own: TrainConfig, precision: Precision) -> Way:
     """How a command searches with a checkpoint.
 
     Args:
         config: of the command.
         own: of the run that wrote the checkpoint.
+        precision: see `Way`.
 
     Raises:
         UserError: the command line changes what the run's search does not have, or makes no search of it.
@@ -114,11 +120,9 @@ def way(config: Searching, own: TrainConfig) -> Way:
     overrides, here, there = asked(), plain(config), plain(own)
     keys = {override.key for override in overrides}
     kept = {key: there["translation"][key] for key in LIMITS if f"translation.{key}" not in keys}
-    found = Way(
-        on_top(there["decoding"], here["decoding"], overrides), TranslationConfig(**{**here["translation"], **kept})
-    )
-    found.search()  # no mistake in it shows only when it is needed
-    return found
+    decoding = on_top(there["decoding"], here["decoding"], overrides)
+    build.search(decoding)  # no mistake in it shows only when it is needed
+    return Way(decoding, TranslationConfig(**{**here["translation"], **kept}), precision)
 
 
 def differing_note(ways: Mapping[str, Way]) -> str:

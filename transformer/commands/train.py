@@ -22,6 +22,7 @@ from transformer.training.distributed import World
 from transformer.training.environment import differences
 from transformer.training.lock import LOCK, run_lock
 from transformer.training.observer import Observer
+from transformer.training.precision import Precision
 from transformer.training.signals import Interrupted
 from transformer.training.state import seed_everything
 from transformer.training.trainer import Trainer, describe
@@ -132,7 +133,7 @@ def _evaluate_best(config: TrainConfig, source: build.Data, world: World, observ
         row, hypotheses = score_split(
             str(best), split, pairs, translator, build.metrics(config.metrics), config.final.n_bootstrap
         )
-        scores = (*row.scores, *loss_scores(loaded, pairs, config.translation, world))
+        scores = (*row.scores, *loss_scores(loaded, pairs, config.translation, world, Precision("fp32", world.device)))
         rows.append(Row(row.system, row.split, row.n_sentences, scores))
         folder = Path(config.results_dir) / config.name / "evaluation"
         facts = {"checkpoint": str(best), "step": loaded.manifest["step"], "decoding": plain(config)["decoding"]}
@@ -158,7 +159,7 @@ def run(config: TrainConfig, others: Sequence[Observer] = ()) -> int:
         others: are told of the run beside the observers that the config names.
     """
     check(config)
-    world = build.runtime(config.runtime)
+    world = build.runtime(config.runtime, config.runtime.workers)
     folder = Path(config.saved_dir) / config.name
     with run_lock(folder) if world.is_main else nullcontext():
         if world.is_main:

@@ -114,9 +114,9 @@ def run(config: TranslateConfig) -> None:
     """Translates a file or standard input, line by line, in order."""
     _check(config)
     world = build.runtime(config.runtime)
+    precision = build.precision(config.runtime, world.device)
     loaded = build.load_together(names(config.checkpoint, "checkpoint"), config.runtime, world.device).into(config.into)
-    how = way(config, loaded.config)
-    translator = build.translator(loaded.model, loaded.tokenizers, how.search(), how.translation, world.device)
+    translator = way(config, loaded.config, precision).translator(loaded)
     aligner = make_aligner(config, loaded, translator.device)
     wanted = requests(input_lines(config.input), config.input_format, config.input or "standard input")
     form = FORMS[config.format]

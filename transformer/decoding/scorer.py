@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +57,7 @@ class Scorer:
         max_tokens: most source and target tokens of a batch, padding and EOS included.
         device: where the model is.
         buffer_lines: pairs read before the first of them is scored; they are sorted by length.
+        autocast: the context in which steps compute; it decides the number format.
 
     Attributes:
         told: is called with the number of pairs that have just been scored, batch by batch, see `Translator.told`.
@@ -70,6 +72,7 @@ class Scorer:
         max_tokens: int,
         device: torch.device | str,
         buffer_lines: int = 4096,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         for name, value in (("max_tokens", max_tokens), ("buffer_lines", buffer_lines)):
             if value < 1:
@@ -79,6 +82,7 @@ class Scorer:
         self.max_tokens = max_tokens
         self.device = torch.device(device)
         self.buffer_lines = buffer_lines
+        self.autocast = autocast
         self.max_len: int | None = getattr(model, "max_len", None)
         self.told: Callable[[int], None] = untold
 
@@ -100,7 +104,7 @@ class Scorer:
         lengths = [len(src) + len(tgt) + 2 for src, tgt in zip(sources, targets, strict=True)]
         self._check_lengths(sources, targets, n_before)
         scores: dict[int, PairScore] = {}
-        with evaluating(self.model), torch.inference_mode():
+        with evaluating(self.model), torch.inference_mode(), self.autocast():
             for indices in batches(lengths, self.max_tokens):
                 src = padded([[*sources[i], EOS] for i in indices]).to(self.device)
                 tgt = padded([[*targets[i], EOS] for i in indices]).to(self.device)

@@ -3,7 +3,7 @@
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +89,7 @@ class Translator:
         refill: whether sentences that wait take the places of those that have ended, which keeps every step of a
             search full; otherwise sentences are searched batch by batch, and on a CPU as many batches side by side as
             torch has threads, at most MOST_WORKERS.
+        autocast: the context in which searches compute; it decides the number format.
 
     Attributes:
         told: is called with the number of lines that have just been found; lines come out later, when all that were
@@ -107,6 +108,7 @@ class Translator:
         device: torch.device | str,
         buffer_lines: int = 4096,
         refill: bool = False,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         for name, value in (("max_tokens", max_tokens), ("buffer_lines", buffer_lines)):
             if value < 1:
@@ -119,6 +121,7 @@ class Translator:
         self.device = torch.device(device)
         self.buffer_lines = buffer_lines
         self.refill = refill
+        self.autocast = autocast
         self.max_len: int | None = getattr(model, "max_len", None)
         self.told: Callable[[int], None] = untold
 
@@ -221,7 +224,7 @@ class Translator:
         given = demands if any(job.constraint for job in jobs) else None
         flow = Flow(self._room, told) if self.refill else Flow()
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self.autocast():
                 return self.search.search(self.model, src, src == PAD, max_lengths, given, flow)
         except NoTranslationError as error:
             raise UserError(f"line {jobs[error.sentence].line}: {error}") from error

@@ -224,7 +224,9 @@ class Transformer(nn.Module):
             x = layer.step(x, cache, state, visible, weights if state.attending and layer is layers[-1] else None)
         state.attention = weights[0].mean(1) if weights else None
         state.length += 1
-        return F.linear(self.decoder_norm(x), self.output.weight)
+        x = self.decoder_norm(x)
+        with torch.autocast(x.device.type, enabled=False):  # rounded logits would tie, and ties cost a search time
+            return F.linear(x.float(), self.output.weight)
 
     @contextmanager
     def recording(self) -> Iterator[Weights]:
