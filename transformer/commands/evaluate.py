@@ -10,9 +10,10 @@ from transformer.commands.result import (
     case_note,
     labels,
     loss_scores,
-    score_split,
+    scored,
     show,
     shown,
+    translated,
     write,
     write_hypotheses,
 )
@@ -110,11 +111,12 @@ def _evaluated(
     translator = how.translator(loaded)
     rows = []
     for split, pairs in texts(config, loaded).items():
-        row, hypotheses = score_split(name, split, pairs, translator, build.metrics(config.metrics), config.n_bootstrap)
+        label = split if suffix is None else f"{split}.{suffix.replace('/', '_').replace(' ', '')}"
+        hypotheses = translated(pairs, translator)
+        write_hypotheses(folder, label, hypotheses)  # whatever becomes of the metrics
+        row = scored(name, split, pairs, hypotheses, build.metrics(config.metrics), config.n_bootstrap)
         scores = (*row.scores, *loss_scores(loaded, pairs, config.translation, world, how.precision))
         rows.append(Row(row.system, row.split, row.n_sentences, scores))
-        label = split if suffix is None else f"{split}.{suffix.replace('/', '_').replace(' ', '')}"
-        write_hypotheses(folder, label, hypotheses)
         show(shown(pairs, hypotheses, config.n_shown))
         write(folder, label, rows[-1:], {**facts, "decoding": how.decoding})
     return rows

@@ -26,15 +26,24 @@ def labels(names: Sequence[str]) -> dict[str, str]:
     return {name: name for name in names}
 
 
-def score_split(
-    name: str, split: str, pairs: Sequence[Pair], translator: Translator, metrics: Sequence[Metric], n_bootstrap: int
-) -> tuple[Row, list[str]]:
-    """Decodes the source side and scores it against the target side; returns the row of scores and the hypotheses."""
-    hypotheses = [best[0].text for best in translator.translate(pair.src for pair in pairs)]
+def translated(pairs: Sequence[Pair], translator: Translator) -> list[str]:
+    """The best translation of each source."""
+    return [best[0].text for best in translator.translate(pair.src for pair in pairs)]
+
+
+def scored(
+    name: str,
+    split: str,
+    pairs: Sequence[Pair],
+    hypotheses: Sequence[str],
+    metrics: Sequence[Metric],
+    n_bootstrap: int,
+) -> Row:
+    """The scores of a system's hypotheses against the target side."""
     references = [pair.tgt for pair in pairs]
     sources = [pair.src for pair in pairs]
     scores = tuple(metric.score_with_sources(sources, hypotheses, references, n_bootstrap) for metric in metrics)
-    return Row(name, split, len(hypotheses), scores), hypotheses
+    return Row(name, split, len(hypotheses), scores)
 
 
 def loss_scores(

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from transformer import build
 from transformer.commands.launch import launch
-from transformer.commands.result import case_note, loss_scores, score_split, show, shown, write, write_hypotheses
+from transformer.commands.result import case_note, loss_scores, scored, show, shown, translated, write, write_hypotheses
 from transformer.commands.resume import plain, refuse_changes
 from transformer.config import TrainConfig, check
 from transformer.data.tokenizer.base import TokenizerPair
@@ -130,14 +130,13 @@ def _evaluate_best(config: TrainConfig, source: build.Data, world: World, observ
     for name in config.final.splits:
         split = source.corpus.resolve(name)
         pairs = list(source.corpus.pairs(split))
-        row, hypotheses = score_split(
-            str(best), split, pairs, translator, build.metrics(config.metrics), config.final.n_bootstrap
-        )
+        hypotheses = translated(pairs, translator)
+        folder = Path(config.results_dir) / config.name / "evaluation"
+        write_hypotheses(folder, split, hypotheses)  # whatever becomes of the metrics
+        row = scored(str(best), split, pairs, hypotheses, build.metrics(config.metrics), config.final.n_bootstrap)
         scores = (*row.scores, *loss_scores(loaded, pairs, config.translation, world, Precision("fp32", world.device)))
         rows.append(Row(row.system, row.split, row.n_sentences, scores))
-        folder = Path(config.results_dir) / config.name / "evaluation"
         facts = {"checkpoint": str(best), "step": loaded.manifest["step"], "decoding": plain(config)["decoding"]}
-        write_hypotheses(folder, split, hypotheses)
         write(folder, split, rows[-1:], facts)
         if name == config.final.splits[0]:
             samples = shown(pairs, hypotheses, config.final.n_shown)
