@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import shlex
-import signal
 import statistics
 import subprocess
 import sys
@@ -108,7 +107,6 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     results = Path("results/levers")
     todo = [
         (f"{lever}_{seed}", words(asked.experiment, lever, seed, asked.overrides))
@@ -117,7 +115,11 @@ def main() -> None:
     ]
     print(f"{len(todo)} trainings, such as: transformer-train {shlex.join(todo[0][1])}")
     with ThreadPoolExecutor(asked.jobs) as pool:
-        codes = list(pool.map(lambda run: train(run[1], results / f"{run[0]}.log"), todo))
+        try:
+            codes = list(pool.map(lambda run: train(run[1], results / f"{run[0]}.log"), todo))
+        except KeyboardInterrupt:  # which the trainings under way have heard too
+            pool.shutdown(cancel_futures=True)
+            sys.exit("stopped; the same command goes on")
     found = table(asked.experiment, results, asked.seeds)
     (results / "levers.md").write_text(f"{found}\n", encoding="utf-8")
     print(f"\n{found}\n\nwritten: {results / 'levers.md'}")

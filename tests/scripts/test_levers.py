@@ -1,9 +1,12 @@
 """The script that tries levers of training alone: each changes something, and the table says what the runs say."""
 
+import _thread
 import importlib.util
 import json
 import re
+import signal
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,3 +91,25 @@ def test_the_table_has_means_and_differences_of_the_same_seeds(levers: ModuleTyp
     assert "experiment=some" in head
     assert base == "| base |  | 31.00 (30.00, 32.00) | 33.00 (31.00, 35.00) |  | 5.50 (5.50, 5.50) | 3 |"
     assert ema == "| ema | `training.ema_decay=0.999` | 33.00 | 36.50 | +1.50 | 5.50 | 3 |"
+
+
+def test_ctrl_c_starts_no_other_training(levers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    def train(overrides: list[str], log: Path) -> int:
+        started.append(log.stem)
+        time.sleep(0.3)  # the main thread waits by now
+        _thread.interrupt_main()
+        time.sleep(0.3)  # and hears of it before this one ends
+        return 130
+
+    monkeypatch.setattr(levers, "train", train)
+    monkeypatch.setattr(sys, "argv", ["levers.py", "--levers", "base", "ema", "rdrop"])
+    monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit, match="stopped; the same command goes on"):
+            levers.main()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert started == ["base_1"]
