@@ -155,7 +155,10 @@ def test_a_run_that_is_there_is_neither_continued_nor_replaced_unasked(copied_ru
     assert snapshot(copied_run.folder) == before
 
 
-@pytest.mark.parametrize("mistake", ["data.train.src=nofile", "decoding.beam_size=0", "model.d_model=15", "name="])
+@pytest.mark.parametrize(
+    "mistake",
+    ["data.train.src=nofile", "decoding.beam_size=0", "final.n_bootstrap=1", "model.d_model=15", "name="],
+)
 def test_overwriting_costs_nothing_when_the_new_run_cannot_start(mistake: str, copied_run: Any, call: Any) -> None:
     before = snapshot(copied_run.folder / "saved") | snapshot(copied_run.folder / "results")
     arguments = [*copied_run.overrides, "overwrite=true", mistake]

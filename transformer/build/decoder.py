@@ -1,7 +1,6 @@
 """How a config translates and scores."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ def translator(
     precision: Precision | None = None,
 ) -> Translator:
     """A translator that uses the model with the given search, in the given number format, None = the weights' own."""
-    return Translator(
+    made = Translator(
         built,
         tokenizers,
         how,
@@ -46,8 +45,10 @@ def translator(
         device,
         config.buffer_lines,
         refill=device.type != "cpu" if config.refill is None else config.refill,
-        autocast=precision.autocast if precision else nullcontext,
     )
+    if precision:
+        made.autocast = precision.autocast
+    return made
 
 
 def metrics(leaves: Mapping[str, Mapping[str, Any]]) -> list[Metric]:

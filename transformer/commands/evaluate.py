@@ -21,6 +21,7 @@ from transformer.commands.search import Way, differing_note, way
 from transformer.config import CompareConfig, EvaluateConfig
 from transformer.data.corpus import Corpus, FilesCorpus, Pair
 from transformer.error import UserError
+from transformer.evaluation.metrics import check_resamples
 from transformer.evaluation.named import named_set
 from transformer.evaluation.report import Row, text_table
 from transformer.training.distributed import World
@@ -126,7 +127,8 @@ def run(config: EvaluateConfig) -> None:
     """Evaluates and prints."""
     world = build.runtime(config.runtime)
     precision = build.precision(config.runtime, world.device)
-    build.metrics(config.metrics)  # no mistake in them shows only after loading
+    build.metrics(config.metrics)  # no mistake in what follows the search shows only then
+    check_resamples(config.n_bootstrap)
     folders = names(config.checkpoint, "checkpoint")
     if doubled := {f for f in folders if folders.count(f) > 1} - (set(folders) if config.ensemble else set()):
         raise UserError(f"checkpoint names {', '.join(sorted(doubled))} more than once")

@@ -15,6 +15,7 @@ from transformer.commands.resume import plain, refuse_changes
 from transformer.config import TrainConfig, check
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
+from transformer.evaluation.metrics import check_resamples
 from transformer.evaluation.report import Row, text_table
 from transformer.monitoring.outcome import forget, outcome_of, write_outcome
 from transformer.training.checkpoint import TOKENIZER, is_checkpoint, newest_intact, read_manifest
@@ -116,6 +117,7 @@ def _try_final(config: TrainConfig, source: build.Data) -> None:
     """Tries what is used only when training has ended, so that no mistake in it shows only then."""
     build.search(config.decoding)
     build.metrics(config.metrics)
+    check_resamples(config.final.n_bootstrap)
     for name in config.final.splits:
         collections.deque(source.corpus.pairs(name), maxlen=0)  # reads every line
 

@@ -89,11 +89,11 @@ class Translator:
         refill: whether sentences that wait take the places of those that have ended, which keeps every step of a
             search full; otherwise sentences are searched batch by batch, and on a CPU as many batches side by side as
             torch has threads, at most MOST_WORKERS.
-        autocast: the context in which searches compute; it decides the number format.
 
     Attributes:
         told: is called with the number of lines that have just been found; lines come out later, when all that were
             read ahead are found.
+        autocast: the context in which searches compute; it decides the number format.
 
     Raises UserError for an impossible number.
     """
@@ -108,7 +108,6 @@ class Translator:
         device: torch.device | str,
         buffer_lines: int = 4096,
         refill: bool = False,
-        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         for name, value in (("max_tokens", max_tokens), ("buffer_lines", buffer_lines)):
             if value < 1:
@@ -121,9 +120,9 @@ class Translator:
         self.device = torch.device(device)
         self.buffer_lines = buffer_lines
         self.refill = refill
-        self.autocast = autocast
         self.max_len: int | None = getattr(model, "max_len", None)
         self.told: Callable[[int], None] = untold
+        self.autocast: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def translate(self, lines: Iterable[str]) -> Iterator[list[Translation]]:
         """Yield the translations of each line, best first, in the order of the lines.

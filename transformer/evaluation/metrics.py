@@ -57,8 +57,7 @@ class Metric(ABC):
         Raises UserError where the counts differ, nothing is there to score, or n_bootstrap is 1 or negative.
         """
         check_lines(hypotheses, references)
-        if n_bootstrap < 0 or n_bootstrap == 1:
-            raise UserError(f"n_bootstrap must be 0 (no interval) or at least 2 resamples, not {n_bootstrap}")
+        check_resamples(n_bootstrap)
         scorer = self.scorer(for_sentences=False)
         result = scorer.corpus_score(list(hypotheses), [list(references)], n_bootstrap=max(1, n_bootstrap))
         low = high = None
@@ -146,6 +145,12 @@ class Ter(Metric):
     def scorer(self, for_sentences: bool) -> SacrebleuMetric:
         """Return sacrebleu's TER, which is the same for corpora and sentences."""
         return copy.copy(self._scorer)
+
+
+def check_resamples(n_bootstrap: int) -> None:
+    """Raise UserError unless the number of resamples is 0 or at least 2."""
+    if n_bootstrap < 0 or n_bootstrap == 1:
+        raise UserError(f"n_bootstrap must be 0 (no interval) or at least 2 resamples, not {n_bootstrap}")
 
 
 def check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
