@@ -1,6 +1,7 @@
 """What the tests of the commands share: a way to call them in this process, and one tiny trained run."""
 
 import importlib
+import importlib.util
 import io
 import os
 import random
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -98,6 +100,22 @@ def call_command(command: str, arguments: Sequence[str], folder: Path, stdin: by
 def call() -> Call:
     """Runs a command: call(command, arguments, folder, stdin=b"")."""
     return call_command
+
+
+@pytest.fixture(scope="session")
+def script() -> Callable[[str], ModuleType]:
+    """Imports a script of scripts/: script("levers")."""
+
+    def imported(name: str) -> ModuleType:
+        path = Path(__file__).parent.parent / "scripts" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return imported
 
 
 def write_corpus(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """A run told to observers without a trainer."""
 
-import importlib.util
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -93,15 +92,9 @@ def tell(
 
 
 @pytest.fixture(scope="session")
-def screenshots() -> ModuleType:
+def screenshots(script: Callable[[str], ModuleType]) -> ModuleType:
     """The script that steers a browser and serves a TensorBoard."""
-    path = Path(__file__).parent.parent.parent / "scripts" / "screenshots.py"
-    spec = importlib.util.spec_from_file_location("screenshots", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("screenshots")
 
 
 @pytest.fixture(scope="module")

@@ -1,51 +1,36 @@
 """The script that tries levers of training alone: each changes something, and the table says what the runs say."""
 
-import importlib.util
 import json
 import os
 import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import hydra
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from transformer import build
-from transformer.config import check, config_dir, register_schemas
+from transformer.config import check
 from transformer.training.schedule import Schedule
 
-SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "levers.py"
+Composed = Callable[[str, list[str]], DictConfig]
 
 
 @pytest.fixture(scope="module")
-def levers() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("levers", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def levers(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("levers")
 
 
-def composed(words: list[str]) -> Any:
-    register_schemas()
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return hydra.compose("train", words)
-
-
-def test_each_lever_changes_the_base_in_what_it_says_alone(levers: ModuleType) -> None:
-    base = OmegaConf.to_container(composed(levers.words("multi30k_en_de_fast", "base", 1, [])))
+def test_each_lever_changes_the_base_in_what_it_says_alone(levers: ModuleType, composed: Composed) -> None:
+    base = OmegaConf.to_container(composed("train", levers.words("multi30k_en_de_fast", "base", 1, [])))
     assert isinstance(base, dict)
     for lever, said in levers.LEVERS.items():
-        config = composed(levers.words("multi30k_en_de_fast", lever, 1, ["data.root=x"]))
+        config = composed("train", levers.words("multi30k_en_de_fast", lever, 1, ["data.root=x"]))
         check(config)
         build.instantiate(config.optimizer, "optimizer", torch.optim.Optimizer, partial=True)
         build.instantiate(config.schedule, "schedule", Schedule)  # type: ignore[type-abstract]

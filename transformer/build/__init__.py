@@ -3,7 +3,7 @@
 from transformer.build.budget import found_budget, resumed_budget
 from transformer.build.compiled import compiled
 from transformer.build.decoder import metrics, reference_loss, search, translator
-from transformer.build.machine import precision, runtime
+from transformer.build.machine import precision_with_caution, runtime
 from transformer.build.network import load_pretrained, model, model_to_train
 from transformer.build.part import explained, instantiate
 from transformer.build.run import observers, optimizer, trainer, validation_decoder
@@ -30,7 +30,7 @@ __all__ = [
     "model_to_train",
     "observers",
     "optimizer",
-    "precision",
+    "precision_with_caution",
     "reference_loss",
     "resumed_budget",
     "runtime",

@@ -4,14 +4,13 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+from transformer.build.machine import precision
 from transformer.build.network import model_to_train
-from transformer.build.part import explained
 from transformer.build.run import objective, optimizer
 from transformer.build.source import Data
 from transformer.config import TrainConfig
 from transformer.training.budget import find
 from transformer.training.distributed import World
-from transformer.training.precision import Precision
 from transformer.training.update import Updater
 from transformer.training.warm_start import freeze
 
@@ -37,10 +36,13 @@ def found_budget(config: TrainConfig, world: World, source: Data) -> tuple[Train
         return config, None
     built = model_to_train(config.model, source.tokenizers, config.runtime).to(world.device)
     freeze(built, config.warm_start.frozen)
-    with explained("runtime"):
-        precision = Precision(config.runtime.precision, world.device)
+    number_format = precision(config.runtime, world.device)
     updater = Updater(
-        objective(config, built, source), optimizer(config, built), world.alone(), precision, config.training.clip_norm
+        objective(config, built, source),
+        optimizer(config, built),
+        world.alone(),
+        number_format,
+        config.training.clip_norm,
     )
     batches_per_update = config.training.accumulate * world.size
     budget = find(updater, source.train, world, batches_per_update, config.batching.get("round_to") or 1)

@@ -40,9 +40,14 @@ def runtime(config: MachineConfig, workers: int | None = 1) -> World:
 
 
 def precision(config: MachineConfig, device: torch.device) -> Precision:
-    """The number format that a config asks for; the log says where the processor does not know it."""
+    """The number format that a config asks for."""
     with explained("runtime"):
-        found = Precision(config.precision, device)
+        return Precision(config.precision, device)
+
+
+def precision_with_caution(config: MachineConfig, device: torch.device) -> Precision:
+    """The same; the log says where the processor does not know it."""
+    found = precision(config, device)
     if caution := found.caution():
         logger.warning(caution)
     return found

@@ -9,6 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from transformer.build.decoder import search, translator
+from transformer.build.machine import precision
 from transformer.build.network import load_pretrained, model_to_train
 from transformer.build.part import explained, instantiate
 from transformer.build.source import Data, loader
@@ -34,7 +35,6 @@ from transformer.training.limits import Limits
 from transformer.training.loss import Objective
 from transformer.training.observer import Look, Observer
 from transformer.training.optimizer import optimizer_of
-from transformer.training.precision import Precision
 from transformer.training.schedule import Schedule
 from transformer.training.trainer import Trainer
 from transformer.training.validate import Decoded
@@ -169,8 +169,7 @@ def trainer(config: TrainConfig, world: World, source: Data, start: Loaded | Non
             lower_is_better=monitored_is_lower_better(config),
             ema_decay=limits_config.ema_decay,
         )
-    with explained("runtime"):
-        precision = Precision(config.runtime.precision, world.device)
+    number_format = precision(config.runtime, world.device)
     train_batches, validation_batches = loader(config, world, source)
     retention = Retention(limits_config.keep_last, limits_config.keep_best, limits.lower_is_better)
     folder = CheckpointFolder(Path(config.saved_dir) / config.name, retention, partial(_write_static, config, source))
@@ -182,7 +181,7 @@ def trainer(config: TrainConfig, world: World, source: Data, start: Loaded | Non
         validation=validation_batches,
         decode=validation_decoder(config, source, built, world.device),
         world=world,
-        precision=precision,
+        precision=number_format,
         limits=limits,
         checkpoints=folder,
         observers=observers(config) if world.is_main else [],

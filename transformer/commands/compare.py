@@ -7,7 +7,7 @@ from pathlib import Path
 from transformer import build
 from transformer.commands.evaluate import corpus_of, names, texts
 from transformer.commands.launch import launch
-from transformer.commands.result import labels, write_hypotheses
+from transformer.commands.result import labels, translated, write_hypotheses
 from transformer.commands.search import Way, differing_note, way
 from transformer.config import CompareConfig
 from transformer.data.reader import read_aligned, read_lines
@@ -49,7 +49,7 @@ def _counts(config: CompareConfig, first: build.Loaded | None) -> dict[str, int]
 
 
 def _translated(how: Way, name: str, loaded: build.Loaded, sources: Sequence[str]) -> list[str]:
-    found = [best[0].text for best in how.translator(loaded).translate(sources)]
+    found = translated(sources, how.translator(loaded))
     print(f"translated {len(found)} lines with {name}")
     return found
 
@@ -57,7 +57,7 @@ def _translated(how: Way, name: str, loaded: build.Loaded, sources: Sequence[str
 def run(config: CompareConfig) -> None:
     """Compares, prints, writes."""
     world = build.runtime(config.runtime)
-    precision = build.precision(config.runtime, world.device)
+    precision = build.precision_with_caution(config.runtime, world.device)
     systems = names(config.systems, "systems")
     if len(set(systems)) < max(2, len(systems)):
         raise UserError(f"systems names {', '.join(systems)}; name two or more different ones")

@@ -244,7 +244,7 @@ def run(config: DistillConfig) -> None:
     """Translates, line by line, what an interrupted command has not translated yet."""
     _check(config)
     world = build.runtime(config.runtime)
-    precision = build.precision(config.runtime, world.device)
+    precision = build.precision_with_caution(config.runtime, world.device)
     folders = names(config.checkpoint, "checkpoint")
     loaded = build.load_together(folders, config.runtime, world.device).into(config.into)
     how = way(config, loaded.config, precision)

@@ -21,7 +21,7 @@ from transformer.commands.search import Way, differing_note, way
 from transformer.config import CompareConfig, EvaluateConfig
 from transformer.data.corpus import Corpus, FilesCorpus, Pair
 from transformer.error import UserError
-from transformer.evaluation.metrics import check_resamples
+from transformer.evaluation.metrics import Metric, check_resamples
 from transformer.evaluation.named import named_set
 from transformer.evaluation.report import Row, text_table
 from transformer.training.distributed import World
@@ -104,18 +104,19 @@ def _evaluated(
     loaded: build.Loaded,
     how: Way,
     folder: Path,
-    suffix: str | None,
     facts: dict[str, object],
+    metrics: Sequence[Metric],
     world: World,
 ) -> list[Row]:
-    """The rows of one checkpoint or ensemble; its hypotheses and scores are written, with the suffix in their names."""
+    """The rows of one checkpoint or ensemble; its hypotheses and scores are written, its name in theirs if need be."""
     translator = how.translator(loaded)
+    alone = config.ensemble or len(names(config.checkpoint, "checkpoint")) == 1
     rows = []
     for split, pairs in texts(config, loaded).items():
-        label = split if suffix is None else f"{split}.{suffix.replace('/', '_').replace(' ', '')}"
-        hypotheses = translated(pairs, translator)
+        label = split if alone else f"{split}.{name.replace('/', '_').replace(' ', '')}"
+        hypotheses = translated((pair.src for pair in pairs), translator)
         write_hypotheses(folder, label, hypotheses)  # whatever becomes of the metrics
-        row = scored(name, split, pairs, hypotheses, build.metrics(config.metrics), config.n_bootstrap)
+        row = scored(name, split, pairs, hypotheses, metrics, config.n_bootstrap)
         scores = (*row.scores, *loss_scores(loaded, pairs, config.translation, world, how.precision))
         rows.append(Row(row.system, row.split, row.n_sentences, scores))
         show(shown(pairs, hypotheses, config.n_shown))
@@ -126,8 +127,8 @@ def _evaluated(
 def run(config: EvaluateConfig) -> None:
     """Evaluates and prints."""
     world = build.runtime(config.runtime)
-    precision = build.precision(config.runtime, world.device)
-    build.metrics(config.metrics)  # no mistake in what follows the search shows only then
+    precision = build.precision_with_caution(config.runtime, world.device)
+    metrics = build.metrics(config.metrics)  # no mistake in what follows the search shows only then
     check_resamples(config.n_bootstrap)
     folders = names(config.checkpoint, "checkpoint")
     if doubled := {f for f in folders if folders.count(f) > 1} - (set(folders) if config.ensemble else set()):
@@ -143,7 +144,7 @@ def run(config: EvaluateConfig) -> None:
         folder = folder or _folder(config, loaded)
         facts = {"checkpoint": members if config.ensemble else members[0], "step": loaded.manifest["step"]}
         facts["precision"] = config.runtime.precision
-        rows += _evaluated(config, name, loaded, ways[name], folder, None if len(systems) == 1 else name, facts, world)
+        rows += _evaluated(config, name, loaded, ways[name], folder, facts, metrics, world)
     print(text_table(rows))
     print(case_note(lowercase, rows), differing_note(ways), sep="", end="")
     if folder and len(rows) > 1:

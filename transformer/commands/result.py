@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from transformer import build
@@ -26,9 +26,9 @@ def labels(names: Sequence[str]) -> dict[str, str]:
     return {name: name for name in names}
 
 
-def translated(pairs: Sequence[Pair], translator: Translator) -> list[str]:
-    """The best translation of each source."""
-    return [best[0].text for best in translator.translate(pair.src for pair in pairs)]
+def translated(sources: Iterable[str], translator: Translator) -> list[str]:
+    """The best translation of each line."""
+    return [best[0].text for best in translator.translate(sources)]
 
 
 def scored(

@@ -42,7 +42,7 @@ def run(config: ScoreConfig) -> None:
     check_files([config.src, config.tgt], [config.output])
     check_counts(config.src, config.tgt)
     world = build.runtime(config.runtime)
-    precision = build.precision(config.runtime, world.device)
+    precision = build.precision_with_caution(config.runtime, world.device)
     loaded = build.load_together(names(config.checkpoint, "checkpoint"), config.runtime, world.device).into(config.into)
     scorer = Scorer(
         loaded.model, loaded.tokenizers, config.max_tokens, world.device, config.buffer_lines, precision.autocast

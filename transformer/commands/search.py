@@ -73,31 +73,30 @@ def _inside(tree: Leaf, parts: Sequence[str]) -> Leaf:
     return found if isinstance(found, dict) else {}
 
 
-def on_top(own: Leaf, composed: Leaf, overrides: Sequence[Asked], where: str = "decoding") -> Leaf:
+def on_top(own: Leaf, composed: Leaf, overrides: Sequence[Asked]) -> Leaf:
     """A run's own search, with the command's values in place of those that the command line changes.
 
     Args:
         own: as the checkpoint's config has it.
         composed: as the command's config has it.
-        overrides: of the command line; those outside `where` are passed over.
-        where: the search's key in both configs.
+        overrides: of the command line; those outside `decoding` are passed over.
 
     Raises:
         UserError: one of them changes what the run's search does not have.
     """
-    if any(override.key == where for override in overrides):  # chosen by name: nothing of the run's is wanted
+    if any(override.key == "decoding" for override in overrides):  # chosen by name: nothing of the run's is wanted
         return composed
     found = deepcopy(own)
     for override in overrides:
         first, *parts = override.key.split(".")
-        if first != where:
+        if first != "decoding":
             continue
         *above, last = parts
         here, there = _inside(found, above), _inside(composed, above)
         if not override.added and last not in here and here.get("_target_") != there.get("_target_"):
             raise UserError(
                 f"there is no {override.key} to change: the run's own search is another ({own.get('_target_')}); "
-                f"choose one by name too, such as {where}=beam"
+                "choose one by name too, such as decoding=beam"
             )
         if last in there:
             here[last] = there[last]

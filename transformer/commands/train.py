@@ -127,15 +127,15 @@ def _evaluate_best(config: TrainConfig, source: build.Data, world: World, observ
     loaded = build.load(best, config.runtime, world.device)
     how = build.search(config.decoding)
     translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
-    rows: list[Row] = []
+    metrics, rows = build.metrics(config.metrics), list[Row]()
     samples: list[tuple[str, str, str]] = []
     for name in config.final.splits:
         split = source.corpus.resolve(name)
         pairs = list(source.corpus.pairs(split))
-        hypotheses = translated(pairs, translator)
+        hypotheses = translated((pair.src for pair in pairs), translator)
         folder = Path(config.results_dir) / config.name / "evaluation"
         write_hypotheses(folder, split, hypotheses)  # whatever becomes of the metrics
-        row = scored(str(best), split, pairs, hypotheses, build.metrics(config.metrics), config.final.n_bootstrap)
+        row = scored(str(best), split, pairs, hypotheses, metrics, config.final.n_bootstrap)
         scores = (*row.scores, *loss_scores(loaded, pairs, config.translation, world, Precision("fp32", world.device)))
         rows.append(Row(row.system, row.split, row.n_sentences, scores))
         facts = {"checkpoint": str(best), "step": loaded.manifest["step"], "decoding": plain(config)["decoding"]}

@@ -114,7 +114,7 @@ def run(config: TranslateConfig) -> None:
     """Translates a file or standard input, line by line, in order."""
     _check(config)
     world = build.runtime(config.runtime)
-    precision = build.precision(config.runtime, world.device)
+    precision = build.precision_with_caution(config.runtime, world.device)
     loaded = build.load_together(names(config.checkpoint, "checkpoint"), config.runtime, world.device).into(config.into)
     translator = way(config, loaded.config, precision).translator(loaded)
     aligner = make_aligner(config, loaded, translator.device)
