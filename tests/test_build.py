@@ -23,7 +23,7 @@ from transformer.training.checkpoint import CONFIG, MANIFEST, MODEL, TRAINING, l
 
 RUNTIME: Any = SimpleNamespace(
     device="cpu", threads=None, precision="fp32", fused_attention=True, chunked_loss=True, bulk_dropout=True,
-    keep_memory=False, workers=None, recompute=False, deferred=None, compile=False,
+    keep_memory=False, workers=None, recompute=False, deferred=None, sharded=False, compile=False,
 )  # fmt: skip
 
 

@@ -79,6 +79,7 @@ class RuntimeConfig(MachineConfig):
     workers: int | None  # threads that share a batch
     recompute: bool
     deferred: bool | None  # None: on a GPU
+    sharded: bool
     compile: Any  # auto, true, false
 
 
@@ -307,6 +308,8 @@ def check(config: TrainConfig) -> None:
         raise UserError(
             "schedule.monitor is bleu, but training.bleu_every_epochs is 0; set it to 1, or monitor valid_loss"
         )
+    if config.runtime.sharded and config.runtime.precision == "fp16":
+        raise UserError("runtime.sharded is true, but runtime.precision is fp16; use bf16, or runtime.sharded=false")
     # saved/NAME is written, and with overwrite=true deleted.
     if not Path(config.name).parts or Path(config.name).is_absolute() or ".." in Path(config.name).parts:
         raise UserError(f"name is {config.name!r}, but must be that of a folder in saved_dir and results_dir")

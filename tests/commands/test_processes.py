@@ -52,6 +52,18 @@ def test_two_processes_train_together_and_freeze_the_same(
     assert same == {name for name in after if name.startswith("encoder_layers.")}
 
 
+def test_sharded_weights_make_checkpoints_like_any(
+    quick: list[str], torchrun: Torchrun, tmp_path: Path, call: Any
+) -> None:
+    for n in (1, 2):
+        words = [*quick, "runtime.sharded=true", f"training.max_epochs={n}", f"resume={'true' if n == 2 else 'false'}"]
+        ended = torchrun(*words)
+        assert ended.returncode == 0, ended.stderr
+    assert [epoch["step"] for epoch in epochs(tmp_path)] == [4, 8]
+    translated = call("translate", [f"checkpoint={tmp_path / 'saved/run/best'}"], tmp_path, b"a\n")
+    assert (translated.code, translated.out.count("\n")) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [

@@ -3,6 +3,9 @@
 import itertools
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -30,6 +33,8 @@ from transformer.training.optimizer import optimizer_of
 from transformer.training.precision import Precision
 from transformer.training.schedule import Constant
 from transformer.training.schedule_free import ScheduleFreeAdamW
+from transformer.training.shard import whole
+from transformer.training.sharding import shard
 from transformer.training.trainer import Decoded, Limits, Trainer
 
 VOCAB_SIZE = 20
@@ -107,14 +112,17 @@ def make_trainer(
     chunked=True,
     seed=7,
     deferred=None,
+    sharded=False,
 ) -> Trainer:
     """A trainer at the start of a run of about 8 batches an epoch."""
     torch.manual_seed(seed)
     world = world or World("cpu")
     model = model or make_model(dropout)
     batches = batches or BatchLoader(make_store(), Bucket(40), 3, world.rank, world.size, None)
+    objective = Objective(model, label_smoothing=0.1, chunked=chunked)
+    unsharded = shard(objective, world) if sharded else None
     return Trainer(
-        objective=Objective(model, label_smoothing=0.1, chunked=chunked),
+        objective=objective,
         optimizer=optimizer_of(model, optimizer),
         schedule=schedule or Constant(warmup_steps=3),
         batches=batches,
@@ -138,6 +146,7 @@ def make_trainer(
         checkpoints=CheckpointFolder(folder, Retention(*retention, monitor == "valid_loss"), write_config),
         observers=observers,
         deferred=deferred,
+        whole=unsharded,
     )
 
 
@@ -180,17 +189,45 @@ def without_clock(told: Any) -> dict[str, Any]:
 
 
 def tensors(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """Every tensor and number of model and optimizer, copied."""
-    found = {f"model {name}": value.clone() for name, value in trainer.objective.model.state_dict().items()}
+    """Every tensor and number of model and optimizer, whole and copied."""
+    found = {f"model {name}": whole(value).clone() for name, value in trainer.objective.model.state_dict().items()}
     state = trainer.optimizer.state_dict()
     for place, values in state["state"].items():
-        found |= {f"optimizer {place} {name}": torch.as_tensor(value).clone() for name, value in values.items()}
+        found |= {f"optimizer {place} {name}": whole(torch.as_tensor(value)).clone() for name, value in values.items()}
     if isinstance(trainer.average, MovingAverage):
-        found |= {f"average {place}": value.clone() for place, value in enumerate(trainer.average.averages)}
+        found |= {f"average {place}": whole(value).clone() for place, value in enumerate(trainer.average.averages)}
     for place, group in enumerate(state["param_groups"]):
         numbers = {name: value for name, value in group.items() if isinstance(value, (int, float))}
         found |= {f"{name} {place}": torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()}
     return found
+
+
+def two_processes(worker: str, folder: Path) -> Path:
+    """Runs a program in two processes that are one world; sys.argv has this file and the folder, which is returned."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(2):
+        environment = {
+            **os.environ,
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        }
+        command = [sys.executable, "-c", worker, __file__, str(folder)]
+        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    try:
+        errors = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -233,4 +270,5 @@ def toy() -> SimpleNamespace:
         Recorder=Recorder,
         without_clock=without_clock,
         tensors=tensors,
+        two_processes=two_processes,
     )

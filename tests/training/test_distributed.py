@@ -1,9 +1,5 @@
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -99,33 +95,9 @@ world.close()
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory) -> Path:
+def out(toy, tmp_path_factory) -> Path:
     """The folder into which two processes have written."""
-    folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = []
-    for rank in range(2):
-        environment = {
-            **os.environ,
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        }
-        command = [sys.executable, "-c", WORKER, str(Path(__file__).with_name("conftest.py")), str(folder)]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    try:
-        errors = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    return folder
+    return toy.two_processes(WORKER, tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="module")

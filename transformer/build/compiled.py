@@ -25,6 +25,8 @@ def compiled(config: TrainConfig, trainer: Trainer, source: Data) -> str | None:
         raise UserError(f"runtime.compile is {choice}, but must be auto, true or false")
     if choice is False or (choice == "auto" and not repays(device, updates_to_come(trainer))):
         return None
+    if trainer.whole:
+        return "layers are left uncompiled: the weights are sharded"
     if missing := compiler_missing(device):
         return f"layers are left uncompiled: {missing}"
     indices = np.arange(min(_PAIRS, len(source.train)))

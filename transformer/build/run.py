@@ -35,7 +35,9 @@ from transformer.training.limits import Limits
 from transformer.training.loss import Objective
 from transformer.training.observer import Look, Observer
 from transformer.training.optimizer import optimizer_of
+from transformer.training.risk import MinimumRisk
 from transformer.training.schedule import Schedule
+from transformer.training.sharding import WholeCopy, shard
 from transformer.training.trainer import Trainer
 from transformer.training.validate import Decoded
 from transformer.training.warm_start import freeze
@@ -133,6 +135,21 @@ def objective(config: TrainConfig, built: Transformer, source: Data) -> Objectiv
     return made
 
 
+def _shard(config: TrainConfig, world: World, made: Objective) -> WholeCopy | None:
+    """Shards the objective if that is wanted; returns what is then validated and decoded with.
+
+    Raises:
+        UserError: it does not go together with something else that is wanted.
+    """
+    if not config.runtime.sharded:
+        return None
+    if isinstance(made, MinimumRisk):
+        raise UserError(
+            "loss=mrt draws translations, for which each process needs the whole model; use runtime.sharded=false"
+        )
+    return shard(made, world)
+
+
 def _model(config: TrainConfig, source: Data, start: Loaded | None) -> Transformer:
     """The model that is trained, with the weights that it begins with."""
     built = model_to_train(config.model, source.tokenizers, config.runtime)
@@ -171,15 +188,17 @@ def trainer(config: TrainConfig, world: World, source: Data, start: Loaded | Non
         )
     number_format = precision(config.runtime, world.device)
     train_batches, validation_batches = loader(config, world, source)
+    made = objective(config, built, source)
+    whole = _shard(config, world, made)  # before the optimizer, which holds on to the parameters
     retention = Retention(limits_config.keep_last, limits_config.keep_best, limits.lower_is_better)
     folder = CheckpointFolder(Path(config.saved_dir) / config.name, retention, partial(_write_static, config, source))
     return Trainer(
-        objective=objective(config, built, source),
+        objective=made,
         optimizer=optimizer(config, built),
         schedule=instantiate(config.schedule, "schedule", Schedule),  # type: ignore[type-abstract]
         batches=train_batches,
         validation=validation_batches,
-        decode=validation_decoder(config, source, built, world.device),
+        decode=validation_decoder(config, source, (whole.objective if whole else made).model, world.device),
         world=world,
         precision=number_format,
         limits=limits,
@@ -192,6 +211,7 @@ def trainer(config: TrainConfig, world: World, source: Data, start: Loaded | Non
             **({"warm_start": provenance(start)} if start else {}),
         },
         deferred=config.runtime.deferred,
+        whole=whole,
     )
 
 

@@ -1,10 +1,10 @@
-"""One process or many, through torchrun and DistributedDataParallel."""
+"""One process or many, through torchrun and DistributedDataParallel or fully_shard."""
 
 import copy
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -12,8 +12,20 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from transformer.error import UserError
+from transformer.training.shard import is_sharded
 
 LOST = ("Connection closed", "Connection reset", "Broken pipe", "Timed out")  # what gloo says of a peer that has ended
+
+
+@contextmanager
+def _kept_back(module: nn.Module) -> Iterator[None]:
+    """Inside this context a sharded module adds up whole gradients on each process and exchanges none."""
+    sharded = cast(Any, module)  # fully_shard has given it this method
+    sharded.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        sharded.set_requires_gradient_sync(True)
 
 
 class World:
@@ -61,14 +73,16 @@ class World:
         return world
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module, its gradients averaged over the processes."""
-        if self.size == 1:
+        """The module, its gradients averaged over the processes; those of a sharded one are so anyway."""
+        if self.size == 1 or any(is_sharded(p) for p in module.parameters()):
             return module
         return DistributedDataParallel(module, device_ids=[self.device.index] if self.device.type == "cuda" else None)
 
     def no_sync(self, module: nn.Module, wanted: bool) -> AbstractContextManager[None]:
         """A context around forward and backward of a micro-batch; gradients are not exchanged when wanted."""
-        return module.no_sync() if wanted and isinstance(module, DistributedDataParallel) else nullcontext()
+        if not wanted or self.size == 1:
+            return nullcontext()
+        return module.no_sync() if isinstance(module, DistributedDataParallel) else _kept_back(module)
 
     def sum(self, values: Tensor) -> Tensor:
         """The elementwise sum over all processes."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from transformer.error import UserError
+from transformer.training.shard import is_sharded, own_part, sharded_like
 
 
 class StandIn(ABC):
@@ -60,7 +61,7 @@ class MovingAverage(StandIn):
 
     @contextmanager
     def in_place(self) -> Iterator[dict[str, Any]]:
-        """Inside this context the parameters hold the averages, and what is yielded the weights; nothing is copied."""
+        """Inside this context the parameters hold the averages, and what is yielded the weights."""
         self._exchange()
         try:
             yield {"n_updates": self.n_updates, "weights": self.averages}
@@ -69,7 +70,13 @@ class MovingAverage(StandIn):
 
     def _exchange(self) -> None:
         for parameter, average in zip(self.parameters, self.averages, strict=True):
-            parameter.data, average.data = average.data, parameter.data
+            if is_sharded(parameter):  # torch holds on to the memory of its part
+                held, other = own_part(parameter.detach()), own_part(average)
+                before = held.clone()
+                held.copy_(other)
+                other.copy_(before)
+            else:
+                parameter.data, average.data = average.data, parameter.data
 
     @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
@@ -77,7 +84,7 @@ class MovingAverage(StandIn):
         self.n_updates = state["n_updates"]
         for parameter, average, weight in zip(self.parameters, self.averages, state["weights"], strict=True):
             average.copy_(parameter)
-            parameter.copy_(weight)
+            parameter.copy_(sharded_like(weight, parameter))
 
 
 def stand_in(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], ema_decay: float | None) -> StandIn | None:

@@ -17,6 +17,7 @@ from transformer.model.attention import Merged
 from transformer.model.transformer import Transformer
 from transformer.training.optimizer import parameter_groups
 from transformer.training.precision import cpu_knows_bfloat16
+from transformer.training.shard import sharded_like, whole
 
 N_ITERATIONS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steep at zero, so that few iterations are enough; ends within 0.7 to 1.2
@@ -128,7 +129,8 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"] if "n_parts" in group else ():
                 if parameter.grad is not None:
-                    parts = self._momentum(parameter, group).unflatten(0, (group["n_parts"], -1))
+                    # Whole: of its part alone, a process cannot tell what is orthogonal.
+                    parts = whole(self._momentum(parameter, group)).unflatten(0, (group["n_parts"], -1))
                     shape = (min(parts.shape[1:]), max(parts.shape[1:]))
                     by_shape[shape].append((parameter, parts, group))
         for same in by_shape.values():
@@ -153,4 +155,5 @@ class Muon(torch.optim.Optimizer):
         for (parameter, parts, group), turned in zip(same, found.split([len(p) for p in lying]), strict=True):
             direction = turned if parts.size(1) <= parts.size(2) else turned.mT
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(direction.reshape(parameter.shape), alpha=-group["lr"] * scale)
+            change = sharded_like(direction.reshape(parameter.shape), parameter)
+            parameter.add_(change, alpha=-group["lr"] * scale)

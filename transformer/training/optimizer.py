@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection, Iterable
 import torch
 from torch import Tensor, nn
 
+from transformer.training.shard import is_sharded, whole
+
 # Whose fused kernels leave weights and all state as they are when told to. torch's fused SGD is not one of them: left
 # out in its first step, it takes for its momentum whatever the memory held.
 _DRIVEN = (torch.optim.Adam, torch.optim.AdamW)
@@ -47,12 +49,14 @@ def clip_gradients(parameters: Iterable[Tensor], clip_norm: float | None) -> Ten
     Returns:
         float (), the norm before clipping.
     """
-    return torch.nn.utils.clip_grad_norm_(parameters, float("inf") if clip_norm is None else clip_norm)
+    return whole(torch.nn.utils.clip_grad_norm_(parameters, float("inf") if clip_norm is None else clip_norm))
 
 
 def can_step_unless(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether `step_unless` can drive an optimizer: torch's Adam or AdamW with fused=True."""
-    return type(optimizer) in _DRIVEN and all(group.get("fused") for group in optimizer.param_groups)
+    """Whether `step_unless` can drive an optimizer: torch's Adam or AdamW with fused=True, of whole parameters."""
+    groups = optimizer.param_groups
+    fused = type(optimizer) in _DRIVEN and all(group.get("fused") for group in groups)
+    return fused and not any(is_sharded(p) for group in groups for p in group["params"])
 
 
 def step_unless(optimizer: torch.optim.Optimizer, left_out: Tensor) -> None:

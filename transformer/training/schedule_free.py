@@ -9,6 +9,7 @@ import torch
 
 from transformer.error import UserError
 from transformer.training.moving_average import StandIn
+from transformer.training.shard import sharded_like
 
 
 class ScheduleFreeAdamW(torch.optim.Optimizer, StandIn):
@@ -82,7 +83,7 @@ class ScheduleFreeAdamW(torch.optim.Optimizer, StandIn):
     def load(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint: the parameters, which hold x now, get y."""
         for parameter, weight in zip(self._parameters(), state["weights"], strict=True):
-            parameter.copy_(weight)
+            parameter.copy_(sharded_like(weight, parameter))
 
     def _parameters(self) -> list[torch.Tensor]:
         return [p for group in self.param_groups for p in group["params"]]

@@ -26,6 +26,8 @@ from transformer.training.optimizer import can_step_unless
 from transformer.training.precision import Precision
 from transformer.training.progress import Progress
 from transformer.training.schedule import Schedule
+from transformer.training.shard import collected, load_optimizer, load_weights, weights
+from transformer.training.sharding import WholeCopy
 from transformer.training.signals import Interrupted, StopRequest
 from transformer.training.state import random_state, set_random_state
 from transformer.training.update import Update, Updater
@@ -57,6 +59,7 @@ class Trainer:
         progress: how far the run has come.
         deferred: tell of each update while the next one is under way, so that an accelerator never waits to be asked;
             the same bits. None = on an accelerator, where the optimizer can be driven so.
+        whole: of a sharded objective, what is validated and decoded with in its place.
 
     Raises:
         UserError: `deferred` is True, and the optimizer cannot be driven so.
@@ -77,12 +80,14 @@ class Trainer:
     environment: dict[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     deferred: bool | None = None
+    whole: WholeCopy | None = None
 
     def __post_init__(self) -> None:
         can = can_step_unless(self.optimizer)
         if self.deferred and not can:
             raise UserError(
-                "runtime.deferred is true, but the optimizer is not Adam or AdamW with fused=true; use null or false"
+                "runtime.deferred is true, but the optimizer is not Adam or AdamW with fused=true, or its weights are "
+                "sharded; use null or false"
             )
         late = can and self.world.device.type != "cpu" if self.deferred is None else self.deferred
         self.update = Updater(self.objective, self.optimizer, self.world, self.precision, self.limits.clip_norm, late)
@@ -248,8 +253,8 @@ class Trainer:
         begin = time.perf_counter()
         progress, limits = self.progress, self.limits
         decoded: Decoded | None = None
-        with self._averaged():
-            valid = validate(self.objective, self.validation, self.world, self.precision)
+        with self._averaged(), self.whole.filled() if self.whole else nullcontext(self.objective) as objective:
+            valid = validate(objective, self.validation, self.world, self.precision)
             if limits.bleu_every_epochs and progress.epoch % limits.bleu_every_epochs == 0:
                 decoded = self.world.from_main(self.decode() if self.world.is_main else None)
         metrics = {"valid_loss": valid.loss, "valid_accuracy": valid.accuracy}
@@ -309,10 +314,8 @@ class Trainer:
             return
         self.saved_step, self.saved_at = self.progress.step, time.monotonic()
         self._tell("before_checkpoint", self.progress.step)
-        random_states = self.world.gather(random_state())
-        if not self.world.is_main:
-            return
-        training = {
+        random_states, is_main = self.world.gather(random_state()), self.world.is_main
+        training: dict[str, Any] = {
             "progress": self.progress.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -331,7 +334,8 @@ class Trainer:
         with self._averaged() as trained:
             if self.average:
                 training["average"] = trained
-            path = self.checkpoints.save(self.progress.step, self.objective.model.state_dict(), training, facts)
+            model, training = weights(self.objective.model, is_main), collected(training, is_main)
+            path = self.checkpoints.save(self.progress.step, model, training, facts) if is_main else None
         self._tell("on_checkpoint", str(path), self.progress.step)
 
     def load(self, folder: Path) -> None:
@@ -349,10 +353,10 @@ class Trainer:
                 f"{folder} was written by {len(training['random'])} processes, this run has {self.world.size}; "
                 "resume with as many"
             )
-        self.objective.model.load_state_dict(load_tensors(folder / MODEL))
+        load_weights(self.objective.model, load_tensors(folder / MODEL))
         if self.average:
             self.average.load(training["average"])
-        self.optimizer.load_state_dict(training["optimizer"])
+        load_optimizer(self.optimizer, training["optimizer"])
         self.schedule.load_state_dict(training["schedule"])
         self.precision.scaler.load_state_dict(training["scaler"])
         self.progress = Progress.from_state(training["progress"])
@@ -363,7 +367,8 @@ class Trainer:
     def _tell_start(self, name: str, config: dict[str, Any]) -> None:
         n_parameters = sum(p.numel() for p in self.update.parameters)
         steps_per_epoch = -(-len(self.batches) // self.limits.accumulate)
-        ends, model = (self.limits.max_epochs, self.limits.max_steps), self.objective.model
+        ends = self.limits.max_epochs, self.limits.max_steps
+        model = (self.whole.objective if self.whole else self.objective).model
         start = RunStart(name, config, n_parameters, steps_per_epoch, *ends, self.progress.step, model)
         self._tell("on_start", start)
 
