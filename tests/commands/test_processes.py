@@ -56,9 +56,10 @@ def test_sharded_weights_make_checkpoints_like_any(
     quick: list[str], torchrun: Torchrun, tmp_path: Path, call: Any
 ) -> None:
     for n in (1, 2):
-        words = [*quick, "runtime.sharded=true", f"training.max_epochs={n}", f"resume={'true' if n == 2 else 'false'}"]
-        ended = torchrun(*words)
+        words = [f"training.max_epochs={n}", f"resume={'true' if n == 2 else 'false'}", "runtime.compile=true"]
+        ended = torchrun(*quick, "runtime.sharded=true", *words)
         assert ended.returncode == 0, ended.stderr
+        assert "layers are left uncompiled: the weights are sharded\n" in ended.stdout
     assert [epoch["step"] for epoch in epochs(tmp_path)] == [4, 8]
     translated = call("translate", [f"checkpoint={tmp_path / 'saved/run/best'}"], tmp_path, b"a\n")
     assert (translated.code, translated.out.count("\n")) == (0, 1)
