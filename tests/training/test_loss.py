@@ -121,6 +121,14 @@ def test_nothing_is_kept_for_a_backward_pass_that_will_not_come(monkeypatch):
     assert with_gradients == [False, True]
 
 
+@pytest.mark.parametrize("loss", [plain_cross_entropy, chunked_cross_entropy])
+def test_of_two_tokens_that_tie_one_is_right_where_nothing_is_learned(loss):
+    weight = torch.zeros(9, 4)
+    weight[[5, 7]] = 1.0
+    with torch.no_grad():
+        assert loss(torch.ones(2, 4), weight, torch.tensor([5, 7]), 0.1)[2] == 1
+
+
 def test_the_objective_counts_the_tokens_of_a_padded_batch(toy):
     model = toy.model().eval()
     src = torch.tensor([[4, 5, 3], [6, 3, PAD]])
