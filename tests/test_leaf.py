@@ -124,6 +124,7 @@ def test_what_is_no_leaf_is_refused(value: object) -> None:
 def test_a_misspelt_argument_is_named_beside_those_there_are() -> None:
     message = refusal({**BEAM, "beam_sice": 5})
     assert message.startswith("decoding has no argument 'beam_sice'; transformer.decoding.beam.Beam takes: beam_size,")
+    assert message.endswith("; where an experiment sets it, ~decoding.beam_sice takes it out")
     assert "self" not in message
 
 
@@ -134,7 +135,7 @@ def test_what_is_no_argument_of_its_own_is_refused(name: str) -> None:
 
 def test_a_class_without_arguments_takes_none() -> None:
     leaf = {"_target_": "transformer.training.observer.Observer", "args": [1]}
-    with pytest.raises(UserError, match=r"^m has no argument 'args'; .* takes: none$"):
+    with pytest.raises(UserError, match=r"^m has no argument 'args'; .* takes: none; where"):
         check(leaf, "m", object)
 
 

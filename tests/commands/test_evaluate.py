@@ -12,7 +12,7 @@ import pytest
 from sacrebleu.dataset import DATASETS
 
 from transformer import build
-from transformer.commands.result import case_note, labels, show, write, write_hypotheses
+from transformer.commands.result import case_note, labels, note, show, write, write_hypotheses
 from transformer.commands.result import shown as shown_lines
 from transformer.data.corpus import Pair
 from transformer.decoding.translator import Translation
@@ -293,12 +293,18 @@ def test_translations_are_shown_evenly_spread(n: int, shown: list[int], capsys: 
 )
 def test_scores_that_count_case_are_told_of_a_model_without(lowercase: bool, names: list[str], told: str) -> None:
     row = Row("system", "test", 2, tuple(Score(name, 1.0, "sig", None, None) for name in names))
-    note = case_note(lowercase, [row, row])
-    assert " ".join(note.split())[: len("note: the model writes lower case, and ")] == (
-        "note: the model writes lower case, and " if told else ""
-    )
-    assert told in " ".join(note.split())
-    assert bool(note) == bool(told)
+    sentence = case_note(lowercase, [row, row])
+    assert sentence.startswith("the model writes lower case, and " if told else "")
+    assert told in sentence
+    assert bool(sentence) == bool(told)
+
+
+def test_a_note_is_a_paragraph_of_short_lines_and_nothing_is_none() -> None:
+    assert note("") == ""
+    paragraph = note("word " * 40)
+    assert paragraph.startswith("note: word")
+    assert paragraph.endswith("word\n\n")
+    assert max(map(len, paragraph.split("\n"))) <= 80
 
 
 def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:

@@ -73,16 +73,13 @@ def way(decoding: dict[str, Any] = BEAM, limits: TranslationConfig = LIMITS) -> 
 def test_searches_that_differ_are_told() -> None:
     beam, own = way(), way(changed(BEAM, beam_size=4))
     assert differing_note({}) == differing_note({"a": beam}) == differing_note({"a": beam, "b": beam}) == ""
-    note = " ".join(differing_note({"a": beam, "b": own, "c": beam}).split())
-    assert note.endswith("and that differs: decoding.beam_size is 5 for a, 4 for b, 5 for c")
-    greedy = way({"_target_": "greedy"})
-    note = " ".join(differing_note({"a": beam, "b": greedy}).split())
-    assert note.endswith("and that differs: decoding._target_ is beam for a, greedy for b")
+    told = differing_note({"a": beam, "b": own, "c": beam})
+    assert told.endswith("and that differs: decoding.beam_size is 5 for a, 4 for b, 5 for c")
+    told = differing_note({"a": beam, "b": way({"_target_": "greedy"})})
+    assert told.endswith("and that differs: decoding._target_ is beam for a, greedy for b")
     short = way(limits=TranslationConfig(8, 1.0, 10, 9, None))
     other = way(limits=TranslationConfig(7, 2.0, 10, 5, True))  # the machine's affair
-    assert "translation.max_len_ratio is 2.0 for a, 1.0 for b" in " ".join(
-        differing_note({"a": beam, "b": short}).split()
-    )
+    assert "translation.max_len_ratio is 2.0 for a, 1.0 for b" in differing_note({"a": beam, "b": short})
     assert differing_note({"a": beam, "b": other}) == ""
 
 
@@ -149,6 +146,26 @@ def test_evaluate_searches_with_each_as_its_run_did(
     assert {path.read_bytes() for path in (tmp_path / "alike").glob("test.*.hyp.txt")} == {before.read_bytes()}
 
 
+def test_an_ensemble_searches_as_its_first_model_s_run_did_and_says_so(
+    greedy: Path, run: Any, call: Any, calm: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told(command: str, *more: str) -> str:
+        caplog.clear()
+        models = f"checkpoint=[{greedy},{run.best}]"
+        ended = call(command, [models, *more, *calm], tmp_path, b"the dog sees a cat\n")
+        assert ended.code == 0, ended.err
+        return caplog.text
+
+    note = (
+        "the ensemble is searched with as its first model's run did; not all agree: decoding._target_ is trans"
+    )
+    assert note in told("translate")
+    assert note in told("evaluate", "ensemble=true", "output_dir=out", "n_bootstrap=0")
+    assert note in told("translate", "translation.max_len_ratio=1", "translation.max_len_offset=10")
+    assert "ensemble" not in told("translate", *as_before())
+    assert "not all agree: translation.max_len_ratio is 0.0 for" in told("translate", "decoding=greedy")
+
+
 def test_a_mistake_in_the_second_search_shows_before_the_first_decodes(
     greedy: Path, run: Any, call: Any, calm: list[str], tmp_path: Path
 ) -> None:
@@ -167,6 +184,8 @@ def test_compare_and_distill_search_as_the_run_did(
     )
     assert ended.code == 0, ended.err
     assert "note: each system is searched with as in its own run" in ended.out
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert '<p class="note">Each system is searched with as in its own run, and that differs: ' in page
     ended = call("distill", [f"checkpoint={greedy}", f"src={tiny_text}/test.src", "output=text", *calm], tmp_path)
     assert ended.code == 0, ended.err
     assert (tmp_path / "text" / "train.tgt").read_bytes() == (tmp_path / "out" / "system2.hyp.txt").read_bytes()

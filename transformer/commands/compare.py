@@ -7,7 +7,7 @@ from pathlib import Path
 from transformer import build
 from transformer.commands.evaluate import corpus_of, names, texts
 from transformer.commands.launch import launch
-from transformer.commands.result import labels, translated, write_hypotheses
+from transformer.commands.result import labels, note, translated, write_hypotheses
 from transformer.commands.search import Way, differing_note, way
 from transformer.config import CompareConfig
 from transformer.data.reader import read_aligned, read_lines
@@ -87,11 +87,12 @@ def run(config: CompareConfig) -> None:
     short = labels(systems)
     named = {short[name]: lines for name, lines in hypotheses.items()}
     found = compare(named, references, metrics, significance, split, sources, counts, config.n_examples)
-    (folder / "comparison.html").write_text(page(found), encoding="utf-8")
+    differing = differing_note({short[name]: how for name, how in ways.items()})
+    (folder / "comparison.html").write_text(page(found, differing), encoding="utf-8")
     text = json.dumps(found.data(), indent=1, ensure_ascii=False)
     (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
     print(found.text())
-    print(differing_note({short[name]: how for name, how in ways.items()}), end="")
+    print(note(differing), end="")
     print(f"written: {folder / 'comparison.html'}, comparison.json beside it")
 
 

@@ -10,6 +10,7 @@ from transformer.commands.result import (
     case_note,
     labels,
     loss_scores,
+    note,
     scored,
     show,
     shown,
@@ -17,7 +18,7 @@ from transformer.commands.result import (
     write,
     write_hypotheses,
 )
-from transformer.commands.search import Way, differing_note, way
+from transformer.commands.search import Way, differing_note, way_together
 from transformer.config import CompareConfig, EvaluateConfig
 from transformer.data.corpus import Corpus, FilesCorpus, Pair
 from transformer.error import UserError
@@ -135,7 +136,7 @@ def run(config: EvaluateConfig) -> None:
         raise UserError(f"checkpoint names {', '.join(sorted(doubled))} more than once")
     short = labels(folders)
     systems = {" + ".join(short[f] for f in folders): folders} if config.ensemble else {short[f]: [f] for f in folders}
-    ways = {name: way(config, build.stored_config(Path(members[0])), precision) for name, members in systems.items()}
+    ways = {name: way_together(config, members, precision) for name, members in systems.items()}
     rows: list[Row] = []
     folder, lowercase = None, False
     for name, members in systems.items():
@@ -146,7 +147,7 @@ def run(config: EvaluateConfig) -> None:
         facts["precision"] = config.runtime.precision
         rows += _evaluated(config, name, loaded, ways[name], folder, facts, metrics, world)
     print(text_table(rows))
-    print(case_note(lowercase, rows), differing_note(ways), sep="", end="")
+    print(note(case_note(lowercase, rows)), note(differing_note(ways)), sep="", end="")
     if folder and len(rows) > 1:
         write(folder, "evaluation", rows, {"decoding": {name: how.decoding for name, how in ways.items()}})
     print(f"written to {folder}: hypotheses, scores as JSON and Markdown")

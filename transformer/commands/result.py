@@ -94,8 +94,14 @@ def case_note(lowercase: bool, rows: Sequence[Row]) -> str:
         return ""
     takes = "takes" if len(counting) == 1 else "take"
     what = f"{' and '.join(counting)} {takes} each capital of the references for an error"
-    note = f"note: the model writes lower case, and {what}; quote scores that ignore case (-lc)"
-    return textwrap.fill(note, 80) + "\n\n"
+    return f"the model writes lower case, and {what}; quote scores that ignore case (-lc)"
+
+
+def note(sentence: str) -> str:
+    """A sentence as a paragraph below a table; nothing where there is none."""
+    if not sentence:
+        return ""
+    return textwrap.fill(f"note: {sentence}", 80, break_on_hyphens=False, break_long_words=False) + "\n\n"
 
 
 def show(samples: Sequence[tuple[str, str, str]]) -> None:

@@ -1,13 +1,15 @@
 """How a command searches with a checkpoint: as its run did in the end, but for what the command line says."""
 
-import textwrap
+import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from transformer import build
 from transformer.commands.resume import flat, plain
@@ -23,6 +25,8 @@ from transformer.config import (
 from transformer.decoding.translator import Translator
 from transformer.error import UserError
 from transformer.training.precision import Precision
+
+logger = logging.getLogger(__name__)
 
 Searching = TranslateConfig | EvaluateConfig | CompareConfig | DistillConfig
 
@@ -124,21 +128,51 @@ def way(config: Searching, own: TrainConfig, precision: Precision) -> Way:
     return Way(decoding, TranslationConfig(**{**here["translation"], **kept}), precision)
 
 
-def differing_note(ways: Mapping[str, Way]) -> str:
-    """A sentence where systems are searched with in different ways, each in that of its run, else nothing."""
-    values = {
-        name: flat({"decoding": way.decoding, "translation": {key: getattr(way.translation, key) for key in LIMITS}})
-        for name, way in ways.items()
-    }
-    keys = dict.fromkeys(key for found in values.values() for key in found)
-    told = {key: [found.get(key, "nothing") for found in values.values()] for key in keys}
+def way_together(config: Searching, folders: Sequence[str], precision: Precision) -> Way:
+    """How a command searches with a checkpoint, or with several as an ensemble: as with the first of them.
+
+    A warning tells in what the others' runs searched in another way, unless the command line settles it.
+
+    Args:
+        config: of the command.
+        folders: the checkpoints.
+        precision: see `Way`.
+
+    Raises:
+        UserError: what `way` raises; no such folder, or no checkpoint.
+    """
+    runs = {folder: build.stored_config(Path(folder)) for folder in folders}
+    keys = {override.key for override in asked()}
+
+    def unsaid(key: str) -> bool:
+        return not any(key == said or key.startswith(f"{said}.") for said in keys)
+
+    searches = {folder: _settings(own.decoding, own.translation) for folder, own in runs.items()}
+    left = {folder: {k: v for k, v in found.items() if unsaid(k)} for folder, found in searches.items()}
+    if differing := _differing(left):
+        logger.warning("the ensemble is searched with as its first model's run did; not all agree: %s", differing)
+    return way(config, next(iter(runs.values())), precision)
+
+
+def _settings(decoding: Leaf, translation: TranslationConfig) -> dict[str, Any]:
+    """What decides what comes out of a search: dotted key -> value."""
+    limits = {key: getattr(translation, key) for key in LIMITS}
+    return flat(plain(OmegaConf.create({"decoding": decoding, "translation": limits})))
+
+
+def _differing(settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """The settings in which systems differ, with the values of each; nothing where there are none."""
+    keys = dict.fromkeys(key for found in settings.values() for key in found)
+    told = {key: [found.get(key, "nothing") for found in settings.values()] for key in keys}
     differing = [key for key, of_each in told.items() if any(value != of_each[0] for value in of_each)]
-    if not differing:
-        return ""
     if "decoding._target_" in differing:  # then the rest says little
         differing = ["decoding._target_"]
-    each = "; ".join(
-        f"{key} is {', '.join(f'{v} for {n}' for n, v in zip(ways, told[key], strict=True))}" for key in differing
+    return "; ".join(
+        f"{key} is {', '.join(f'{v} for {n}' for n, v in zip(settings, told[key], strict=True))}" for key in differing
     )
-    note = f"note: each system is searched with as in its own run, and that differs: {each}"
-    return textwrap.fill(note, 80, break_on_hyphens=False, break_long_words=False) + "\n\n"
+
+
+def differing_note(ways: Mapping[str, Way]) -> str:
+    """A sentence where systems are searched with in different ways, each in that of its run, else nothing."""
+    differing = _differing({name: _settings(way.decoding, way.translation) for name, way in ways.items()})
+    return f"each system is searched with as in its own run, and that differs: {differing}" if differing else ""

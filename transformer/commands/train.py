@@ -10,7 +10,17 @@ from omegaconf import OmegaConf
 
 from transformer import build
 from transformer.commands.launch import launch
-from transformer.commands.result import case_note, loss_scores, scored, show, shown, translated, write, write_hypotheses
+from transformer.commands.result import (
+    case_note,
+    loss_scores,
+    note,
+    scored,
+    show,
+    shown,
+    translated,
+    write,
+    write_hypotheses,
+)
 from transformer.commands.resume import plain, refuse_changes
 from transformer.config import TrainConfig, check
 from transformer.data.tokenizer.base import TokenizerPair
@@ -147,7 +157,7 @@ def _evaluate_best(config: TrainConfig, source: build.Data, world: World, observ
         observer.on_scores(rows, samples)
     if rows:
         print(f"\n{text_table(rows)}")
-        print(case_note(loaded.tokenizers.tgt.lowercase, rows), end="")
+        print(note(case_note(loaded.tokenizers.tgt.lowercase, rows)), end="")
     print(f"\nnow: echo '...' | transformer-translate checkpoint={best}")
     return rows
 

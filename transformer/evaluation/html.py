@@ -51,13 +51,14 @@ svg text { font: 11px system-ui, sans-serif; fill: currentColor; }
 """
 
 
-def page(comparison: Comparison) -> str:
-    """Return the page as text, UTF-8, to be written to a file as it is."""
+def page(comparison: Comparison, note: str = "") -> str:
+    """Return the page as text, UTF-8, to be written to a file as it is; a note, if any, stands below the verdicts."""
     systems = [row.system for row in comparison.rows]
     title = f"{', '.join(systems)} on {comparison.split}"
     sections = [
         f"<h1>{escape(title)}</h1>",
         _verdicts(comparison),
+        *([f'<p class="note">{escape(note[0].upper() + note[1:])}.</p>'] if note else []),
         _scores(comparison),
         *(_breakdown(breakdown) for breakdown in comparison.breakdowns),
         *(_examples(examples, comparison.sources) for examples in comparison.examples),
