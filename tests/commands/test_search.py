@@ -156,9 +156,7 @@ def test_an_ensemble_searches_as_its_first_model_s_run_did_and_says_so(
         assert ended.code == 0, ended.err
         return caplog.text
 
-    note = (
-        "the ensemble is searched with as its first model's run did; not all agree: decoding._target_ is trans"
-    )
+    note = "the ensemble is searched with as its first model's run did; not all agree: decoding._target_ is trans"
     assert note in told("translate")
     assert note in told("evaluate", "ensemble=true", "output_dir=out", "n_bootstrap=0")
     assert note in told("translate", "translation.max_len_ratio=1", "translation.max_len_offset=10")
