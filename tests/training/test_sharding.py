@@ -122,10 +122,10 @@ def test_sharded_training_is_unsharded_training(kind, out, found):
 def test_what_is_decoded_with_is_what_is_saved(kind, out, found):
     saved = load_tensors(out / f"{kind}_True" / "last" / "model.pt")
     unique = {value.data_ptr(): value for value in saved.values()}
-    assert len(found[0][f"{kind}_True"]["decoded"]) == 2  # on the main process alone, at each epoch's end
-    assert found[1][f"{kind}_True"]["decoded"] == []
     total = sum(value.double().sum().item() for value in unique.values())
-    assert found[0][f"{kind}_True"]["decoded"][-1] == pytest.approx(total, abs=1e-9)
+    for rank in range(2):
+        at_first, at_last = found[rank][f"{kind}_True"]["decoded"]  # at each epoch's end
+        assert at_first != at_last == pytest.approx(total, abs=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -47,9 +47,10 @@ N_LOOKS = 2  # samples whose attention is shown each epoch
 
 
 def validation_decoder(
-    config: TrainConfig, source: Data, built: Transformer, device: torch.device
-) -> "partial[Decoded]":
-    """A function that decodes the validation split freely and scores it."""
+    config: TrainConfig, source: Data, built: Transformer, world: World
+) -> "partial[Decoded | None]":
+    """A function that decodes the validation split freely and scores it, see `_decode`."""
+    device = world.device
     decoder = translator(
         built,
         source.tokenizers,
@@ -60,7 +61,7 @@ def validation_decoder(
     metric = instantiate(config.validation_metric, "validation_metric", Metric)  # type: ignore[type-abstract]
     aligner = Aligner([built], source.tokenizers, config.translation.max_tokens, device)
     others = validation_scores(config)
-    return partial(_decode, decoder, aligner, metric, others, source.corpus, config.training.n_samples)
+    return partial(_decode, decoder, aligner, metric, others, source.corpus, config.training.n_samples, world)
 
 
 def validation_scores(config: TrainConfig) -> dict[str, Metric]:
@@ -86,17 +87,28 @@ def monitored_is_lower_better(config: TrainConfig) -> bool:
 
 
 def _decode(
-    decoder: Translator, aligner: Aligner, metric: Metric, others: dict[str, Metric], corpus: Corpus, n_samples: int
-) -> Decoded:
+    decoder: Translator,
+    aligner: Aligner,
+    metric: Metric,
+    others: dict[str, Metric],
+    corpus: Corpus,
+    n_samples: int,
+    world: World,
+) -> Decoded | None:
+    """Each process translates its share of the sentences; the main process scores all, the others have None."""
     pairs = list(corpus.pairs("validation"))
-    found = [best[0] for best in decoder.translate(pair.src for pair in pairs)]
-    hypotheses = [best.text for best in found]
+    own = [best[0] for best in decoder.translate(pair.src for pair in pairs[world.rank :: world.size])]
+    shares = world.gather([(best.text, best.ids) for best in own])
+    if not world.is_main:
+        return None
+    found = [shares[i % world.size][i // world.size] for i in range(len(pairs))]
+    hypotheses = [text for text, _ in found]
     references = [pair.tgt for pair in pairs]
     score = metric.score(hypotheses, references, n_bootstrap=0)
     scores = {name: other.score(hypotheses, references, n_bootstrap=0).value for name, other in others.items()}
     samples = [(p.src, h, p.tgt) for p, h in zip(pairs[:n_samples], hypotheses, strict=False)]
     n_looks = min(N_LOOKS, n_samples)
-    attentions = aligner.attend([p.src for p in pairs[:n_looks]], [(best.text, best.ids) for best in found[:n_looks]])
+    attentions = aligner.attend([p.src for p in pairs[:n_looks]], found[:n_looks])
     looks = [Look(a.src_tokens, a.tgt_tokens, a.weights) for a in attentions if a.tgt_tokens]
     return Decoded(score.value, score.signature, samples, scores, looks)
 
@@ -198,7 +210,7 @@ def trainer(config: TrainConfig, world: World, source: Data, start: Loaded | Non
         schedule=instantiate(config.schedule, "schedule", Schedule),  # type: ignore[type-abstract]
         batches=train_batches,
         validation=validation_batches,
-        decode=validation_decoder(config, source, (whole.objective if whole else made).model, world.device),
+        decode=validation_decoder(config, source, (whole.objective if whole else made).model, world),
         world=world,
         precision=number_format,
         limits=limits,

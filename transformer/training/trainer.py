@@ -48,7 +48,8 @@ class Trainer:
         schedule: multiplies the peaks.
         batches: the training split, this process's share.
         validation: the validation split, this process's share.
-        decode: decodes the validation split freely and scores it; called on the main process alone.
+        decode: decodes the validation split freely and scores it; called by all processes together, and what it gives
+            the main process counts.
         world: the processes.
         precision: number formats.
         limits: when to do what.
@@ -70,7 +71,7 @@ class Trainer:
     schedule: Schedule
     batches: BatchLoader
     validation: BatchLoader
-    decode: Callable[[], Decoded]
+    decode: Callable[[], Decoded | None]
     world: World
     precision: Precision
     limits: Limits
@@ -256,7 +257,7 @@ class Trainer:
         with self._averaged(), self.whole.filled() if self.whole else nullcontext(self.objective) as objective:
             valid = validate(objective, self.validation, self.world, self.precision)
             if limits.bleu_every_epochs and progress.epoch % limits.bleu_every_epochs == 0:
-                decoded = self.world.from_main(self.decode() if self.world.is_main else None)
+                decoded = self.world.from_main(self.decode())
         metrics = {"valid_loss": valid.loss, "valid_accuracy": valid.accuracy}
         if decoded:
             metrics |= {"bleu": decoded.bleu, **decoded.scores}
