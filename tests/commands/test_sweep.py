@@ -95,7 +95,7 @@ def test_killed_anywhere_it_ends_as_if_left_alone(
     left_alone: tuple[Path, list[str], Any], call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, words, _ = left_alone
-    save, evaluate = CheckpointFolder.save, train._evaluate_best
+    save, evaluate = CheckpointFolder.save, train.evaluate_best
     n_saved, n_evaluated = 0, 0
 
     def saved(*arguments: Any) -> Path:
@@ -114,7 +114,7 @@ def test_killed_anywhere_it_ends_as_if_left_alone(
         return evaluate(*arguments)
 
     monkeypatch.setattr(CheckpointFolder, "save", saved)
-    monkeypatch.setattr(train, "_evaluate_best", evaluated)
+    monkeypatch.setattr(train, "evaluate_best", evaluated)
     held = []
     for _ in range(3):
         with pytest.raises(Killed) as end:

@@ -1,0 +1,101 @@
+"""How a training begins: what it must not overwrite, what it goes on from, what is told of it."""
+
+import shutil
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from transformer import build
+from transformer.commands.resume import refuse_changes
+from transformer.config import TrainConfig
+from transformer.data.tokenizer.base import TokenizerPair
+from transformer.error import UserError
+from transformer.training.checkpoint import TOKENIZER, is_checkpoint, newest_intact, read_manifest
+from transformer.training.distributed import World
+from transformer.training.environment import differences
+from transformer.training.lock import LOCK
+from transformer.training.trainer import Trainer, describe
+
+
+def refuse(config: TrainConfig, saved: Path) -> None:
+    """Refuses a run that is there already, unless told what to do with it."""
+    if is_checkpoint(saved):  # one that somebody put there, such as an average
+        raise UserError(
+            f"{saved} is itself a checkpoint, not a run's folder, and training cannot go on from it; use another name"
+        )
+    if config.resume and config.overwrite:
+        raise UserError("resume and overwrite are both true; choose one")
+    start = config.warm_start.checkpoint
+    if config.overwrite and start is not None and Path(start).resolve().is_relative_to(saved.resolve()):
+        raise UserError(
+            f"warm_start.checkpoint={start} lies in {saved}, which overwrite=true deletes; use another name"
+        )
+    if not config.resume and not config.overwrite and any(path.name != LOCK for path in saved.glob("*")):
+        raise UserError(f"{saved} exists; use resume=true to go on, overwrite=true to start anew, or another name")
+
+
+def clear(config: TrainConfig, saved: Path) -> None:
+    """Makes room for a run that starts anew."""
+    for path in saved.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+    shutil.rmtree(Path(config.results_dir) / config.name, ignore_errors=True)
+
+
+def resumed(config: TrainConfig, saved: Path) -> tuple[Path | None, TrainConfig]:
+    """The checkpoint to go on from, if there is any, and the config to go on with."""
+    newest, complaints = newest_intact(saved)
+    for complaint in complaints:
+        print(complaint)
+    if newest:
+        before = build.checkpoint_config(newest)
+        config = build.with_tokenizer_of(before, build.resumed_budget(before, config))
+        refuse_changes(before, config)
+    elif complaints:
+        raise UserError(
+            f"{saved} holds no checkpoint that is intact; use overwrite=true to start anew, or another name"
+        )
+    return newest, config
+
+
+def data(config: TrainConfig, world: World, newest: Path | None, start: build.Loaded | None) -> build.Data:
+    """Prepared on the main process first, then opened by all; a resumed run keeps the tokenizers of its checkpoint."""
+    tokenizers = TokenizerPair.load(newest / TOKENIZER) if newest else None
+    if start and build.keeps_tokenizer(config):
+        tokenizers = start.tokenizers
+    if world.is_main:
+        build.data(config, tokenizers)
+    world.any(False)
+    return build.data(config, tokenizers)
+
+
+def tell(
+    config: TrainConfig, source: build.Data, trainer: Trainer, newest: Path | None, start: build.Loaded | None
+) -> None:
+    """Says what is trained on what, and keeps the resolved config with the results."""
+    if newest:
+        print(f"resumed from {newest}, step {trainer.progress.step}")
+        for change in differences(read_manifest(newest).get("environment", {}), trainer.environment):
+            print(f"since then {change}: the bits may come out differently")
+    for split, store in (("train", source.train), ("validation", source.validation)):
+        left_out = ", ".join(f"{n} {reason}" for reason, n in store.left_out.items() if n) or "none"
+        print(f"{split}: {len(store):,} of {store.n_read:,} pairs used, left out: {left_out}")
+    if caution := trainer.precision.caution():
+        print(caution)
+    sizes = source.tokenizers.src.vocab_size, source.tokenizers.tgt.vocab_size
+    print(f"vocabulary: {sizes[0]:,} joint" if source.tokenizers.joint else f"vocabulary: {sizes[0]:,} + {sizes[1]:,}")
+    for sentence in build.told_of(start, source.tokenizers) if start else ():
+        print(sentence)
+    model = trainer.objective.model
+    n_frozen = sum(p.numel() for p in model.parameters()) - model.n_parameters
+    frozen = f", {n_frozen:,} of them frozen" if n_frozen else ""
+    print(f"model: {model.n_parameters + n_frozen:,} parameters{frozen}\n{describe(model)}")
+    batches = trainer.batches
+    n_shapes = batches.n_shapes if config.batching.get("round_to") else None
+    shapes = f", {n_shapes:,} shapes" if n_shapes else ""
+    print(f"batches: {len(batches):,} an epoch, padding efficiency {batches.padding_efficiency:.1f}%{shapes}")
+    results = Path(config.results_dir) / config.name
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
