@@ -3,13 +3,8 @@
 import copy
 import itertools
 import math
-import os
 import re
-import socket
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,15 +143,15 @@ def test_what_a_pair_adds_does_not_depend_on_the_batch(toy):
 # What each of two processes does; the second has two pairs, then none.
 WORKER = """
 import runpy, sys
-import numpy as np
+from pathlib import Path
 import torch
 torch.set_num_threads(1)
-risk, toy = runpy.run_path(sys.argv[1]), runpy.run_path(sys.argv[2])
+toy, risk = runpy.run_path(sys.argv[1]), runpy.run_path(str(Path(sys.argv[1]).with_name("test_risk.py")))
 from transformer.training.distributed import World
 
 world, sentences = World("cpu"), risk["SENTENCES"]
 batches = (sentences[:1], sentences[:1]) if world.is_main else (sentences[1:], [])
-torch.save(risk["updated"](toy["make_model"], world, batches), sys.argv[3])
+torch.save(risk["updated"](toy["make_model"], world, batches), f"{sys.argv[2]}/{world.rank}.pt")
 world.close()
 """
 
@@ -172,22 +167,7 @@ def updated(make_model, world, batches):
 
 
 def test_two_processes_do_what_one_does(toy, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    here, processes = Path(__file__), []
-    for rank in range(2):
-        world = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": port}
-        environment = {**os.environ, **world, "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(here.parents[2])}
-        files = [here, here.with_name("conftest.py"), tmp_path / f"{rank}.pt"]
-        command = [sys.executable, "-c", WORKER, *map(str, files)]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    try:
-        errors = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], errors
+    toy.two_processes(WORKER, tmp_path)
     alone = updated(toy.model, World("cpu"), (SENTENCES, SENTENCES[:1]))
     for rank in range(2):
         losses, weights = torch.load(tmp_path / f"{rank}.pt")
