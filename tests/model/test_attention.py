@@ -295,11 +295,23 @@ def test_under_bfloat16_a_cpu_mixes_in_float32(monkeypatch, masked, biased):
         assert torch.equal(ours, theirs.bfloat16())
 
 
-def test_what_the_kernel_gives_for_a_hidden_row_does_not_matter(monkeypatch):
+@pytest.mark.parametrize("biased", [False, True])
+def test_what_the_kernel_gives_for_a_hidden_row_does_not_matter(monkeypatch, biased):
     """Here it happens to be zeros; torch promises nothing."""
-    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", lambda q, k, v, **rest: q * math.nan)
+    kernel = nn.functional.scaled_dot_product_attention
+
+    def promising_nothing(q, k, v, attn_mask, **rest):
+        hidden = ~attn_mask if attn_mask.dtype == torch.bool else attn_mask == -math.inf
+        return kernel(q, k, v, attn_mask, **rest).masked_fill(hidden.all(dim=-1, keepdim=True), math.nan)
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", promising_nothing)
     visible = torch.zeros(BATCH, 1, 1, KEY_LEN, dtype=torch.bool)
-    assert not Mix(N_HEADS, D_HEAD, dropout=0.0)(*qkv(), visible).any()
+    visible[1:] = True
+    bias = torch.zeros(N_HEADS, QUERY_LEN, KEY_LEN) if biased else None
+    mixed = Mix(N_HEADS, D_HEAD, dropout=0.0)(*qkv(), visible, bias=bias)
+    assert not mixed[0].any()
+    assert mixed[1:].isfinite().all()
+    assert mixed[1:].all()
 
 
 @settings(max_examples=40, deadline=None)

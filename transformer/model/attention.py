@@ -137,9 +137,12 @@ class Mix(nn.Module):
         if causal and (visible is not None or bias is not None):
             triangle = causal_mask(q.size(-2), q.device)
             visible, causal = (triangle if visible is None else visible & triangle), False
-        mask = visible
+        # torch does not promise what a fully masked row gives; here it gives zeros, in the gradient too: it may look at
+        # all, and what comes of that is multiplied by zero, which takes a fifth of the time of filling in zeros.
+        sees = None if visible is None else visible.any(dim=-1, keepdim=True)
+        mask = None if visible is None or sees is None else visible | ~sees
         if bias is not None:
-            mask = bias.to(q.dtype) if visible is None else hide(bias.to(q.dtype), visible)
+            mask = hide(bias.to(q.dtype), mask)
         if q.dtype == torch.bfloat16 and q.device.type == "cpu":
             # There the backward pass of torch's kernel takes ten times as long in bfloat16 as in float32.
             with torch.autocast("cpu", enabled=False):
@@ -148,10 +151,7 @@ class Mix(nn.Module):
                 mixed = F.scaled_dot_product_attention(*wide, attn_mask=mask, dropout_p=p, is_causal=causal).to(q.dtype)
         else:
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, is_causal=causal)
-        if visible is not None:
-            # torch does not promise what a fully masked row gives; here it gives zeros, in the gradient too.
-            mixed = mixed.masked_fill(~visible.any(dim=-1, keepdim=True), 0.0)
-        return mixed
+        return mixed if sees is None else mixed * sees.to(mixed.dtype)
 
 
 class Merged(Linear):
