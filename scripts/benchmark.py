@@ -31,7 +31,7 @@ def main() -> None:
     train = commands.add_parser("train", help="target tokens a second, beside plain loops over other models")
     train.add_argument("overrides", nargs="*", help="of the training config, such as data=multi30k")
     train.add_argument("--sizes", nargs="+", default=["tiny", "small", "base"], help="of configs/model")
-    train.add_argument("--steps", nargs="+", type=int, default=[8, 4, 1], help="updates in a window, for each size")
+    train.add_argument("--steps", nargs="+", type=int, help="updates in a window, a number for each size")
     train.add_argument("--rounds", type=int, default=5, help="windows")
     train.add_argument("--batches", type=int, default=40, help="batches that are gone through, again and again")
     train.add_argument("--max-tokens", type=int, default=4096, help="of a batch, either side")
@@ -57,6 +57,9 @@ def main() -> None:
     if arguments.command == "decode":
         benchmarks.decode.main(arguments)
     elif arguments.command == "train":
+        arguments.steps = arguments.steps or [benchmarks.train.STEPS.get(size, 1) for size in arguments.sizes]
+        if len(arguments.steps) != len(arguments.sizes):
+            train.error(f"--steps has {len(arguments.steps)} numbers, --sizes {len(arguments.sizes)}; give as many")
         benchmarks.train.main(arguments)
     elif arguments.command == "prepare":
         benchmarks.prepare.main(arguments)

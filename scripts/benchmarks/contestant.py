@@ -39,6 +39,7 @@ def runtime(threads: int) -> RuntimeConfig:
         workers=None,
         recompute=False,
         deferred=None,
+        sharded=False,
         compile=False,
     )
 

@@ -25,6 +25,7 @@ from transformer.training.distributed import World
 
 SCRIPT = Path(__file__).parent.parent / "benchmark.py"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # of the products; bf16 under autocast, for all alike
+STEPS = {"tiny": 8, "small": 4}  # updates in a window of some seconds; of larger models one
 SHAPE = ("d_model", "n_heads", "d_ff", "n_encoder_layers", "n_decoder_layers", "max_len", "norm")
 
 

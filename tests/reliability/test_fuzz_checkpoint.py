@@ -22,7 +22,7 @@ from transformer.training.checkpoint import CONFIG, MANIFEST, TRAINING, load_ten
 
 N = int(os.environ.get("TRANSFORMER_FUZZ_EXAMPLES", "60"))
 fuzz = settings(settings.get_profile("fuzz"), max_examples=N)
-RUNTIME = RuntimeConfig("cpu", None, "fp32", True, True, True, False, None, False, None, False)
+RUNTIME = RuntimeConfig("cpu", None, "fp32", True, True, True, False, None, False, None, False, False)
 FILES = ["model.pt", "training.pt", CONFIG, "tokenizer/src.model", "tokenizer/src.json", "tokenizer/tokenizers.json"]
 FORBIDDEN = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect")
 forbidden: list[str] = []

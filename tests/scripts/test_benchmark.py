@@ -110,6 +110,13 @@ def test_training_is_measured_beside_plain_loops(tmp_path: Path) -> None:
     assert ", bf16; medians" in table
 
 
+def test_windows_and_sizes_that_do_not_go_together_are_refused() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), "train", "--steps", "1", "2"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.endswith("--steps has 2 numbers, --sizes 3; give as many\n")
+
+
 @pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_a_plain_loop_computes_in_the_precision_asked_for(
     monkeypatch: pytest.MonkeyPatch, name: str, dtype: torch.dtype
