@@ -21,6 +21,7 @@ def config(**changed: Any) -> TrainConfig:
             "model": {"max_len": 512},
             "schedule": {"monitor": "valid_loss"},
             "batching": {"round_to": None},
+            "runtime": {"sharded": False, "precision": "fp32"},
             "training": {
                 "max_epochs": 10,
                 "max_steps": None,
@@ -69,6 +70,12 @@ def test_label_smoothing_stays_below_one(bad: float) -> None:
 def test_a_name_that_leaves_its_folder_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"^name is '.*', but must be that of a folder in saved_dir and results_dir$"):
         check(config(name=name))
+
+
+def test_shards_and_the_loss_scale_of_fp16_do_not_go_together() -> None:
+    check(config(runtime__sharded=True, runtime__precision="bf16"))
+    with pytest.raises(UserError, match=r"^runtime\.sharded is true, but runtime\.precision is fp16; use bf16"):
+        check(config(runtime__sharded=True, runtime__precision="fp16"))
 
 
 def test_the_longest_sentence_fits_the_model_with_its_end() -> None:
