@@ -13,7 +13,7 @@ from typing import Any
 from transformer import build
 from transformer.commands.evaluate import corpus_of, names
 from transformer.commands.launch import launch
-from transformer.commands.search import LIMITS, Way, way_together
+from transformer.commands.search import LIMITS, Way, warn_of_members, way
 from transformer.commands.stream import check_counts, check_files, count_lines, input_lines, text_file
 from transformer.config import DistillConfig
 from transformer.data.corpus import Corpus, Pair
@@ -247,7 +247,8 @@ def run(config: DistillConfig) -> None:
     precision = build.precision_with_caution(config.runtime, world.device)
     folders = names(config.checkpoint, "checkpoint")
     loaded = build.load_together(folders, config.runtime, world.device).into(config.into)
-    how = way_together(config, folders, precision)
+    warn_of_members(folders)
+    how = way(config, loaded.config, precision)
     choose: Choice = likeliest
     if config.choose == "nearest":
         if (n_best := how.decoding.get("n_best", 1)) < 2:

@@ -18,7 +18,7 @@ from transformer.commands.result import (
     write,
     write_hypotheses,
 )
-from transformer.commands.search import Way, differing_note, way_together
+from transformer.commands.search import Way, differing_note, warn_of_members, way
 from transformer.config import CompareConfig, EvaluateConfig
 from transformer.data.corpus import Corpus, FilesCorpus, Pair
 from transformer.error import UserError
@@ -136,7 +136,9 @@ def run(config: EvaluateConfig) -> None:
         raise UserError(f"checkpoint names {', '.join(sorted(doubled))} more than once")
     short = labels(folders)
     systems = {" + ".join(short[f] for f in folders): folders} if config.ensemble else {short[f]: [f] for f in folders}
-    ways = {name: way_together(config, members, precision) for name, members in systems.items()}
+    for members in systems.values():
+        warn_of_members(members)
+    ways = {name: way(config, build.stored_config(Path(members[0])), precision) for name, members in systems.items()}
     rows: list[Row] = []
     folder, lowercase = None, False
     for name, members in systems.items():

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from transformer import build
 from transformer.commands.resume import flat, plain
@@ -128,36 +127,34 @@ def way(config: Searching, own: TrainConfig, precision: Precision) -> Way:
     return Way(decoding, TranslationConfig(**{**here["translation"], **kept}), precision)
 
 
-def way_together(config: Searching, folders: Sequence[str], precision: Precision) -> Way:
-    """How a command searches with a checkpoint, or with several as an ensemble: as with the first of them.
+def warn_of_members(folders: Sequence[str]) -> None:
+    """Warns where the runs of an ensemble's models searched in different ways, unless the command line settles it.
 
-    A warning tells in what the others' runs searched in another way, unless the command line settles it.
+    The ensemble is searched with as with its first model.
 
     Args:
-        config: of the command.
-        folders: the checkpoints.
-        precision: see `Way`.
+        folders: the checkpoints; one alone is no ensemble.
 
     Raises:
-        UserError: what `way` raises; no such folder, or no checkpoint.
+        UserError: no such folder, or no checkpoint.
     """
-    runs = {folder: build.stored_config(Path(folder)) for folder in folders}
-    keys = {override.key for override in asked()}
-
-    def unsaid(key: str) -> bool:
-        return not any(key == said or key.startswith(f"{said}.") for said in keys)
-
-    searches = {folder: _settings(own.decoding, own.translation) for folder, own in runs.items()}
-    left = {folder: {k: v for k, v in found.items() if unsaid(k)} for folder, found in searches.items()}
-    if differing := _differing(left):
+    if len(folders) == 1:
+        return
+    said = {override.key for override in asked()}
+    searches = {}
+    for folder in folders:
+        own = plain(build.stored_config(Path(folder)))
+        settings = _settings(own["decoding"], own["translation"])
+        searches[folder] = {
+            key: value for key, value in settings.items() if not any(f"{key}.".startswith(f"{s}.") for s in said)
+        }
+    if differing := _differing(searches):
         logger.warning("the ensemble is searched with as its first model's run did; not all agree: %s", differing)
-    return way(config, next(iter(runs.values())), precision)
 
 
-def _settings(decoding: Leaf, translation: TranslationConfig) -> dict[str, Any]:
+def _settings(decoding: Leaf, translation: Mapping[str, Any]) -> dict[str, Any]:
     """What decides what comes out of a search: dotted key -> value."""
-    limits = {key: getattr(translation, key) for key in LIMITS}
-    return flat(plain(OmegaConf.create({"decoding": decoding, "translation": limits})))
+    return flat({"decoding": decoding, "translation": {key: translation[key] for key in LIMITS}})
 
 
 def _differing(settings: Mapping[str, Mapping[str, Any]]) -> str:
@@ -174,5 +171,5 @@ def _differing(settings: Mapping[str, Mapping[str, Any]]) -> str:
 
 def differing_note(ways: Mapping[str, Way]) -> str:
     """A sentence where systems are searched with in different ways, each in that of its run, else nothing."""
-    differing = _differing({name: _settings(way.decoding, way.translation) for name, way in ways.items()})
+    differing = _differing({name: _settings(way.decoding, vars(way.translation)) for name, way in ways.items()})
     return f"each system is searched with as in its own run, and that differs: {differing}" if differing else ""

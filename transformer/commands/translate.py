@@ -12,7 +12,7 @@ from transformer import build
 from transformer.commands.attention import align, make_aligner
 from transformer.commands.evaluate import names
 from transformer.commands.launch import launch
-from transformer.commands.search import way_together
+from transformer.commands.search import warn_of_members, way
 from transformer.commands.stream import (
     check_files,
     count_lines,
@@ -117,7 +117,8 @@ def run(config: TranslateConfig) -> None:
     precision = build.precision_with_caution(config.runtime, world.device)
     folders = names(config.checkpoint, "checkpoint")
     loaded = build.load_together(folders, config.runtime, world.device).into(config.into)
-    translator = way_together(config, folders, precision).translator(loaded)
+    warn_of_members(folders)
+    translator = way(config, loaded.config, precision).translator(loaded)
     aligner = make_aligner(config, loaded, translator.device)
     wanted = requests(input_lines(config.input), config.input_format, config.input or "standard input")
     form = FORMS[config.format]

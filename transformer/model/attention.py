@@ -139,8 +139,10 @@ class Mix(nn.Module):
             visible, causal = (triangle if visible is None else visible & triangle), False
         # torch does not promise what a fully masked row gives; here it gives zeros, in the gradient too: it may look at
         # all, and what comes of that is multiplied by zero, which takes a fifth of the time of filling in zeros.
-        sees = None if visible is None else visible.any(dim=-1, keepdim=True)
-        mask = None if visible is None or sees is None else visible | ~sees
+        mask = sees = None
+        if visible is not None:
+            sees = visible.any(dim=-1, keepdim=True)
+            mask = visible | ~sees
         if bias is not None:
             mask = hide(bias.to(q.dtype), mask)
         if q.dtype == torch.bfloat16 and q.device.type == "cpu":

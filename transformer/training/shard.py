@@ -51,11 +51,10 @@ def collected(state: Value, keep: bool) -> Value:
 
 def weights(module: nn.Module, keep: bool) -> dict[str, Any]:
     """`state_dict`, `collected`; what is shared within the module stays shared."""
-    found: dict[int, Any] = {}
-    for value in module.state_dict(keep_vars=True).values():
-        if id(value) not in found:
-            found[id(value)] = collected(value.detach(), keep)
-    return {name: found[id(value)] for name, value in module.state_dict(keep_vars=True).items()}
+    state = module.state_dict(keep_vars=True)
+    unique = {id(value): value for value in state.values()}
+    found = {key: collected(value.detach(), keep) for key, value in unique.items()}
+    return {name: found[id(value)] for name, value in state.items()}
 
 
 def load_weights(module: nn.Module, state: dict[str, Any]) -> None:
