@@ -12,7 +12,7 @@ import torch
 from benchmarks.machine import peak_megabytes
 from benchmarks.peers import to_huggingface, token
 from transformer import build
-from transformer.config import RuntimeConfig
+from transformer.config import MachineConfig
 from transformer.decoding.beam import Beam
 from transformer.decoding.greedy import Greedy
 from transformer.decoding.penalty import Average
@@ -26,22 +26,9 @@ Ids = list[list[int]]
 Decode = Callable[[Ids, int, int | None, int], Ids]  # sources, beam, forced tokens, sentences a batch
 
 
-def runtime(threads: int) -> RuntimeConfig:
+def runtime(threads: int) -> MachineConfig:
     """The machine of every contestant."""
-    return RuntimeConfig(
-        device="cpu",
-        threads=threads,
-        precision="fp32",
-        fused_attention=True,
-        chunked_loss=True,
-        bulk_dropout=True,
-        keep_memory=True,
-        workers=None,
-        recompute=False,
-        deferred=None,
-        sharded=False,
-        compile=False,
-    )
+    return MachineConfig("cpu", threads, precision="fp32", fused_attention=True, keep_memory=True)
 
 
 def longest(source: list[int]) -> int:

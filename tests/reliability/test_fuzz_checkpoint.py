@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from transformer import build
-from transformer.config import RuntimeConfig
+from transformer.config import MachineConfig
 from transformer.error import UserError
 from transformer.training.checkpoint import CONFIG, MANIFEST, TRAINING, load_tensors, newest_intact, sha256
 
 N = int(os.environ.get("TRANSFORMER_FUZZ_EXAMPLES", "60"))
 fuzz = settings(settings.get_profile("fuzz"), max_examples=N)
-RUNTIME = RuntimeConfig("cpu", None, "fp32", True, True, True, False, None, False, None, False, False)
+RUNTIME = MachineConfig("cpu", None, "fp32", fused_attention=True, keep_memory=False)
 FILES = ["model.pt", "training.pt", CONFIG, "tokenizer/src.model", "tokenizer/src.json", "tokenizer/tokenizers.json"]
 FORBIDDEN = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect")
 forbidden: list[str] = []

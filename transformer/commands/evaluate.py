@@ -5,27 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from transformer import build
+from transformer.commands.evaluator import Evaluator
 from transformer.commands.launch import launch
-from transformer.commands.result import (
-    case_note,
-    labels,
-    loss_scores,
-    note,
-    scored,
-    show,
-    shown,
-    translated,
-    write,
-    write_hypotheses,
-)
-from transformer.commands.search import Way, differing_note, warn_of_members, way
+from transformer.commands.result import case_note, labels, note, show, shown, write
+from transformer.commands.search import differing_note, warn_of_members, way
 from transformer.config import CompareConfig, EvaluateConfig
 from transformer.data.corpus import Corpus, FilesCorpus, Pair
 from transformer.error import UserError
-from transformer.evaluation.metrics import Metric, check_resamples
+from transformer.evaluation.metrics import check_resamples
 from transformer.evaluation.named import named_set
 from transformer.evaluation.report import Row, text_table
-from transformer.training.distributed import World
 
 
 def names(given: object, what: str) -> list[str]:
@@ -99,29 +88,15 @@ def _folder(config: EvaluateConfig, loaded: build.Loaded) -> Path:
     return folder
 
 
-def _evaluated(
-    config: EvaluateConfig,
-    name: str,
-    loaded: build.Loaded,
-    how: Way,
-    folder: Path,
-    facts: dict[str, object],
-    metrics: Sequence[Metric],
-    world: World,
-) -> list[Row]:
-    """The rows of one checkpoint or ensemble; its hypotheses and scores are written, its name in theirs if need be."""
-    translator = how.translator(loaded)
+def _evaluated(config: EvaluateConfig, name: str, evaluator: Evaluator) -> list[Row]:
+    """The rows of one checkpoint or ensemble; its name stands in those of its files where there are several."""
     alone = config.ensemble or len(names(config.checkpoint, "checkpoint")) == 1
     rows = []
-    for split, pairs in texts(config, loaded).items():
-        label = split if alone else f"{split}.{name.replace('/', '_').replace(' ', '')}"
-        hypotheses = translated((pair.src for pair in pairs), translator)
-        write_hypotheses(folder, label, hypotheses)  # whatever becomes of the metrics
-        row = scored(name, split, pairs, hypotheses, metrics, config.n_bootstrap)
-        scores = (*row.scores, *loss_scores(loaded, pairs, config.translation, world, how.precision))
-        rows.append(Row(row.system, row.split, row.n_sentences, scores))
+    for split, pairs in texts(config, evaluator.loaded).items():
+        file = split if alone else f"{split}.{name.replace('/', '_').replace(' ', '')}"
+        row, hypotheses = evaluator.evaluate(name, split, pairs, file)
         show(shown(pairs, hypotheses, config.n_shown))
-        write(folder, label, rows[-1:], {**facts, "decoding": how.decoding})
+        rows.append(row)
     return rows
 
 
@@ -147,7 +122,8 @@ def run(config: EvaluateConfig) -> None:
         folder = folder or _folder(config, loaded)
         facts = {"checkpoint": members if config.ensemble else members[0], "step": loaded.manifest["step"]}
         facts["precision"] = config.runtime.precision
-        rows += _evaluated(config, name, loaded, ways[name], folder, facts, metrics, world)
+        evaluator = Evaluator(loaded, ways[name], metrics, config.n_bootstrap, world, folder, facts)
+        rows += _evaluated(config, name, evaluator)
     print(text_table(rows))
     print(note(case_note(lowercase, rows)), note(differing_note(ways)), sep="", end="")
     if folder and len(rows) > 1:

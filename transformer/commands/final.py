@@ -5,18 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transformer import build
-from transformer.commands.result import (
-    case_note,
-    loss_scores,
-    note,
-    scored,
-    show,
-    shown,
-    translated,
-    write,
-    write_hypotheses,
-)
+from transformer.commands.evaluator import Evaluator
+from transformer.commands.result import case_note, note, show, shown
 from transformer.commands.resume import plain
+from transformer.commands.search import Way
 from transformer.config import TrainConfig
 from transformer.evaluation.metrics import check_resamples
 from transformer.evaluation.report import Row, text_table
@@ -38,21 +30,18 @@ def evaluate_best(config: TrainConfig, source: build.Data, world: World, observe
     """Translates and scores the run's test splits with its best checkpoint; writes, prints and tells what came out."""
     best = Path(config.saved_dir) / config.name / "best"
     loaded = build.load(best, config.runtime, world.device)
-    how = build.search(config.decoding)
-    translator = build.translator(loaded.model, loaded.tokenizers, how, config.translation, world.device)
-    metrics, rows = build.metrics(config.metrics), list[Row]()
+    way = Way(plain(config)["decoding"], config.translation, Precision("fp32", world.device))
+    folder = Path(config.results_dir) / config.name / "evaluation"
+    facts = {"checkpoint": str(best), "step": loaded.manifest["step"]}
+    metrics = build.metrics(config.metrics)
+    evaluator = Evaluator(loaded, way, metrics, config.final.n_bootstrap, world, folder, facts)
+    rows: list[Row] = []
     samples: list[tuple[str, str, str]] = []
     for name in config.final.splits:
         split = source.corpus.resolve(name)
         pairs = list(source.corpus.pairs(split))
-        hypotheses = translated((pair.src for pair in pairs), translator)
-        folder = Path(config.results_dir) / config.name / "evaluation"
-        write_hypotheses(folder, split, hypotheses)  # whatever becomes of the metrics
-        row = scored(str(best), split, pairs, hypotheses, metrics, config.final.n_bootstrap)
-        scores = (*row.scores, *loss_scores(loaded, pairs, config.translation, world, Precision("fp32", world.device)))
-        rows.append(Row(row.system, row.split, row.n_sentences, scores))
-        facts = {"checkpoint": str(best), "step": loaded.manifest["step"], "decoding": plain(config)["decoding"]}
-        write(folder, split, rows[-1:], facts)
+        row, hypotheses = evaluator.evaluate(str(best), split, pairs)
+        rows.append(row)
         if name == config.final.splits[0]:
             samples = shown(pairs, hypotheses, config.final.n_shown)
             show(samples)

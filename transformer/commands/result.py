@@ -5,15 +5,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from transformer import build
-from transformer.config import TranslationConfig
 from transformer.data.corpus import Pair
 from transformer.decoding.translator import Translator
-from transformer.evaluation.metrics import Metric, Score
 from transformer.evaluation.report import Row, as_data, markdown_table
-from transformer.model.transformer import Transformer
-from transformer.training.distributed import World
-from transformer.training.precision import Precision
 
 
 def labels(names: Sequence[str]) -> dict[str, str]:
@@ -29,37 +23,6 @@ def labels(names: Sequence[str]) -> dict[str, str]:
 def translated(sources: Iterable[str], translator: Translator) -> list[str]:
     """The best translation of each line."""
     return [best[0].text for best in translator.translate(sources)]
-
-
-def scored(
-    name: str,
-    split: str,
-    pairs: Sequence[Pair],
-    hypotheses: Sequence[str],
-    metrics: Sequence[Metric],
-    n_bootstrap: int,
-) -> Row:
-    """The scores of a system's hypotheses against the target side."""
-    references = [pair.tgt for pair in pairs]
-    sources = [pair.src for pair in pairs]
-    scores = tuple(metric.score_with_sources(sources, hypotheses, references, n_bootstrap) for metric in metrics)
-    return Row(name, split, len(hypotheses), scores)
-
-
-def loss_scores(
-    loaded: build.Loaded, pairs: Sequence[Pair], config: TranslationConfig, world: World, precision: Precision
-) -> tuple[Score, ...]:
-    """Loss and perplexity of the references under a single model; nothing for an ensemble."""
-    if not isinstance(loaded.model, Transformer):
-        return ()
-    found = build.reference_loss(loaded.model, loaded.tokenizers, pairs, config.max_tokens, world, precision)
-    if found is None:
-        return ()
-    how = f"tokens:{found.n_tgt_tokens}|eos:counted|smoothing:none"
-    return (
-        Score("loss", found.loss, how, None, None, n_digits=4),
-        Score("perplexity", found.perplexity, how, None, None),
-    )
 
 
 def write(folder: Path, name: str, rows: Sequence[Row], facts: dict[str, object]) -> Path:
