@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer.decoding.beam import Beam
+from transformer.decoding.beam import Beam, choose
 from transformer.decoding.greedy import Greedy
 from transformer.decoding.penalty import Average, Wu
 from transformer.error import UserError
@@ -186,3 +186,21 @@ def test_impossible_tokens_never_appear(scripted_model, run_search):
 def test_impossible_sizes_are_refused(beam_size, n_best):
     with pytest.raises(UserError, match=r"must be at least 1"):
         Beam(beam_size, n_best, Wu(1.0), early_stopping=True)
+
+
+@given(st.integers(1, 5), st.sampled_from([9, 70, 300]), seeds)
+@settings(max_examples=40, deadline=None)
+def test_a_discount_of_nothing_chooses_the_same(width, vocab_size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(4, width, vocab_size, generator=generator)
+    logits[:, :, EOS] += 3.0
+    log_probs = -3 * torch.rand(4, width, generator=generator)
+    must_end = torch.tensor([False, True, False, False])
+    plain = choose(logits, logits, log_probs, must_end)
+    other = choose(logits, logits, log_probs, must_end, None, torch.zeros(4, vocab_size))
+    torch.testing.assert_close(plain.log_probs, other.log_probs)
+    torch.testing.assert_close(plain.ended_log_probs, other.ended_log_probs)
+    alive, ended = plain.log_probs > -torch.inf, plain.ended_log_probs > -torch.inf
+    assert torch.equal(plain.tokens[alive], other.tokens[alive])
+    assert torch.equal(plain.parents[alive], other.parents[alive])
+    assert torch.equal(plain.ended_parents[ended], other.ended_parents[ended])

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer.decoding.candidate import best_candidates, log_probs_at, top_tokens
+from transformer.decoding.candidate import best_candidates, best_continuations, log_probs_at, top_tokens
 from transformer.error import UserError
 from transformer.special import BOS, EOS, PAD
 
@@ -41,13 +41,13 @@ def test_log_probs_are_those_of_log_softmax(vocab_size):
     generator = torch.Generator().manual_seed(1)
     logits = 5 * torch.randn(3, vocab_size, generator=generator)
     ids = torch.randint(vocab_size, (3, 4), generator=generator)
-    assert torch.equal(log_probs_at(logits, ids), logits.log_softmax(-1).gather(1, ids))
+    torch.testing.assert_close(log_probs_at(logits, ids), logits.log_softmax(-1).gather(1, ids))
 
 
 def test_log_probs_of_many_rows_in_chunks():
     logits = torch.randn(1000, 1000, generator=torch.Generator().manual_seed(2))
     ids = torch.arange(1000).unsqueeze(1)
-    assert torch.equal(log_probs_at(logits, ids), logits.log_softmax(-1).gather(1, ids))
+    torch.testing.assert_close(log_probs_at(logits, ids), logits.log_softmax(-1).gather(1, ids))
 
 
 def test_half_precision_logits_are_normalised_in_single_precision():
@@ -55,7 +55,7 @@ def test_half_precision_logits_are_normalised_in_single_precision():
     ids = torch.tensor([[4], [5]])
     got = log_probs_at(logits, ids)
     assert got.dtype == torch.float32
-    assert torch.equal(got, logits.float().log_softmax(-1).gather(1, ids))
+    torch.testing.assert_close(got, logits.float().log_softmax(-1).gather(1, ids))
 
 
 def test_candidates_subtract_the_whole_vocabulary_and_leave_the_logits_alone():
@@ -67,7 +67,7 @@ def test_candidates_subtract_the_whole_vocabulary_and_leave_the_logits_alone():
     assert torch.equal(logits, before)
     assert tokens.shape == log_probs.shape == (2, 3, 4)
     assert not ((tokens == PAD) | (tokens == BOS)).any()
-    assert torch.equal(log_probs, before.log_softmax(-1).gather(2, tokens))
+    torch.testing.assert_close(log_probs, before.log_softmax(-1).gather(2, tokens))
     allowed = before.clone()
     allowed[:, :, [PAD, BOS]] = float("-inf")
     assert torch.equal(tokens, allowed.topk(4).indices)
@@ -77,7 +77,7 @@ def test_a_sentence_that_must_end_has_only_eos():
     logits = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(5))
     tokens, log_probs = best_candidates(logits, logits, 4, torch.tensor([False, True]))
     assert (tokens[1, :, 0] == EOS).all()
-    assert torch.equal(log_probs[1, :, 0], logits.log_softmax(-1)[1, :, EOS])
+    torch.testing.assert_close(log_probs[1, :, 0], logits.log_softmax(-1)[1, :, EOS])
     assert (log_probs[1, :, 1:] == float("-inf")).all()
     assert (log_probs[0] > float("-inf")).all()
 
@@ -95,3 +95,62 @@ def test_not_a_number_is_refused():
     logits[0, 1, 3] = float("nan")
     with pytest.raises(UserError, match="NaN"):
         best_candidates(logits, logits, 3, torch.tensor([False]))
+
+
+def by_sorting_all(logits, visible, log_probs, k, must_end):
+    """The k best continuations by a stable sort of all: lists of (slot, token), and totals."""
+    vocab_size = logits.size(2)
+    allowed = visible.clone()
+    allowed[:, :, [PAD, BOS]] = float("-inf")
+    allowed.masked_fill_(must_end.view(-1, 1, 1) & (torch.arange(vocab_size) != EOS), float("-inf"))
+    totals = log_probs.unsqueeze(2) + logits.double().log_softmax(2)
+    totals = totals.masked_fill(allowed == float("-inf"), float("-inf")).flatten(1)
+    totals, order = totals.sort(dim=1, descending=True, stable=True)
+    return order[:, :k] // vocab_size, order[:, :k] % vocab_size, totals[:, :k]
+
+
+@given(
+    st.sampled_from([5, 63, 64, 65, 130, 700]),
+    st.integers(1, 4),
+    st.integers(1, 9),
+    st.sampled_from(["nothing", "some", "most"]),
+    st.integers(0, 10**6),
+)
+@settings(max_examples=80, deadline=None)
+def test_the_best_continuations_are_those_of_sorting_all(vocab_size, width, k, hidden, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(3, width, vocab_size, generator=generator)
+    log_probs = -5 * torch.rand(3, width, generator=generator)
+    log_probs[0, 1:] = float("-inf")
+    visible = logits
+    if hidden != "nothing":
+        share = {"some": 0.3, "most": 0.99}[hidden]
+        visible = logits.masked_fill(torch.rand(logits.shape, generator=generator) < share, float("-inf"))
+    must_end = torch.tensor([False, seed % 2 == 0, False])
+    before, shown_before = logits.clone(), visible.clone()
+    slots, tokens, totals = best_continuations(logits, visible, log_probs, k, must_end)
+    assert torch.equal(logits, before)
+    assert torch.equal(visible, shown_before)
+    expected_slots, expected_tokens, expected = by_sorting_all(logits, visible, log_probs, k, must_end)
+    torch.testing.assert_close(totals.double(), expected, atol=1e-5, rtol=1e-5)
+    alive = expected > float("-inf")
+    assert torch.equal(slots[alive], expected_slots[alive])
+    assert torch.equal(tokens[alive], expected_tokens[alive])
+
+
+def test_of_equal_continuations_the_lower_slot_and_then_the_lower_token_comes_first():
+    logits = torch.zeros(1, 2, 200)
+    logits[:, :, 150:153] = 2.0
+    logits[:, :, 20] = 2.0
+    slots, tokens, totals = best_continuations(logits, logits, torch.zeros(1, 2), 6, torch.tensor([False]))
+    assert list(zip(slots[0].tolist(), tokens[0].tolist(), strict=True)) == [
+        (0, 20), (0, 150), (0, 151), (0, 152), (1, 20), (1, 150),
+    ]  # fmt: skip
+    assert totals.unique().numel() == 1
+
+
+def test_continuations_that_are_not_a_number_are_refused():
+    logits = torch.zeros(1, 2, 8)
+    logits[0, 1, 3] = float("nan")
+    with pytest.raises(UserError, match="NaN"):
+        best_continuations(logits, logits, torch.zeros(1, 2), 3, torch.tensor([False]))

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,12 +49,25 @@ def test_a_single_hypothesis_sees_everything():
     assert state.visible() is None
 
 
+@pytest.mark.parametrize(("src_len", "filled"), [(3, 16), (16, 16), (17, 32)])
+def test_the_memory_is_filled_up_with_what_nobody_sees(src_len, filled):
+    state = make_state(2, 2, capacity=5, src_len=src_len)
+    layer = state.layers[0]
+    assert state.memory_visible.shape == (2, 1, 1, filled)
+    assert layer.memory_key.shape == layer.memory_value.shape == (2, 2, filled, 4)
+    assert state.memory_visible[..., :src_len].all()
+    assert not state.memory_visible[..., src_len:].any()
+    assert not layer.memory_value[:, :, src_len:].any()
+
+
 def test_keep_takes_the_memory_along():
     state = make_state(3, 2, capacity=5)
     state.memory_visible[2, 0, 0, 1] = False
+    state.memory_bias[2, 0, 0, 1] = -1e30
     before = state.layers[0].memory_key.clone()
     state.keep(torch.tensor([2, 0]))
     assert torch.equal(state.layers[0].memory_key, before[[2, 0]])
-    assert torch.equal(state.layers[0].memory_value, before[[2, 0]] + 1)
-    assert state.memory_visible[:, 0, 0].tolist() == [[True, False, True], [True, True, True]]
+    assert torch.equal(state.layers[0].memory_value[:, :, :3], before[[2, 0], :, :3] + 1)
+    assert state.memory_visible[:, 0, 0, :3].tolist() == [[True, False, True], [True, True, True]]
+    assert torch.equal(state.memory_bias == 0, state.memory_visible)
     assert state.layers[0].key.size(0) == 2

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from transformer.decoding.batch import Batch, Flow
-from transformer.decoding.candidate import DEAD, best_candidates
+from transformer.decoding.candidate import DEAD, best_candidates, best_continuations
 from transformer.decoding.coverage import Coverage
 from transformer.decoding.demand import start_rules
 from transformer.decoding.history import Finished, History
@@ -55,19 +55,11 @@ def choose(
     of all. Equal log-probabilities: the lower slot first, then the lower token id.
     """
     width = logits.size(1)
-    extra = None if required is None else required.next_tokens()
-    ranked = visible if discount is None else visible - discount.unsqueeze(1)
-    # A hypothesis gives at most its best `width` tokens to the living, and EOS besides.
-    tokens, token_log_probs = best_candidates(logits, ranked, width + 1, must_end, extra)
-    banks = None if required is None else required.banks(tokens).flatten(1)
-    n_tokens = tokens.size(2)
-    tokens, totals = tokens.flatten(1), (log_probs.unsqueeze(-1) + token_log_probs).flatten(1)
-    merits = totals if discount is None else totals - discount.gather(1, tokens)
-    order = merits.sort(dim=1, descending=True, stable=True).indices
-    if banks is not None:
-        turns = in_turn(banks.gather(1, order), totals.gather(1, order) > DEAD)
-        order = order.gather(1, turns)
-    parents, tokens, totals = order // n_tokens, tokens.gather(1, order), totals.gather(1, order)
+    if required is None and discount is None:
+        # At most `width` of them end, one of each hypothesis.
+        parents, tokens, totals = best_continuations(logits, visible, log_probs, 2 * width, must_end)
+    else:
+        parents, tokens, totals = _ranked(logits, visible, log_probs, must_end, required, discount)
     ends = tokens == EOS
     living = ends.long().argsort(dim=1, stable=True)[:, :width]
     return Choice(
@@ -77,6 +69,34 @@ def choose(
         ended_parents=parents[:, :width],
         ended_log_probs=totals[:, :width].masked_fill(~ends[:, :width], DEAD),
     )
+
+
+def _ranked(
+    logits: Tensor,
+    visible: Tensor,
+    log_probs: Tensor,
+    must_end: Tensor,
+    required: Required | None,
+    discount: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best continuations of each hypothesis, in the order in which they are to be taken; see `choose`.
+
+    Returns:
+        slots of the parents and tokens, both long, and log-probabilities, all (k, n).
+    """
+    extra = None if required is None else required.next_tokens()
+    ranked = visible if discount is None else visible - discount.unsqueeze(1)
+    # A hypothesis gives at most its best `width` tokens to the living, and EOS besides.
+    tokens, token_log_probs = best_candidates(logits, ranked, logits.size(1) + 1, must_end, extra)
+    banks = None if required is None else required.banks(tokens).flatten(1)
+    n_tokens = tokens.size(2)
+    tokens, totals = tokens.flatten(1), (log_probs.unsqueeze(-1) + token_log_probs).flatten(1)
+    merits = totals if discount is None else totals - discount.gather(1, tokens)
+    order = merits.sort(dim=1, descending=True, stable=True).indices
+    if banks is not None:
+        turns = in_turn(banks.gather(1, order), totals.gather(1, order) > DEAD)
+        order = order.gather(1, turns)
+    return order // n_tokens, tokens.gather(1, order), totals.gather(1, order)
 
 
 class Beam(Search):

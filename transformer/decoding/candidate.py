@@ -2,8 +2,12 @@
 
 A log_softmax and a topk over the whole vocabulary of a whole batch read and write the big logits several times, and
 topk goes through a row one element at a time. Here the maximum of every block of tokens, which is fast, tells which few
-blocks can hold the best tokens, and log_softmax runs over a few rows at a time, whose results stay in the cache.
+blocks can hold the best tokens, and exponentials are summed a few rows at a time, so that they stay in the cache.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +16,7 @@ from transformer.error import UserError
 from transformer.special import BOS, EOS, PAD
 
 BLOCK = 64
-CHUNK_ELEMENTS = 2**18
+CHUNK_ELEMENTS = 2**17
 DEAD = float("-inf")
 
 
@@ -21,39 +25,24 @@ def top_tokens(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Largest first; of equal logits the lower id first, always, so that a search gives the same in every batch.
     """
-    n_rows, vocab_size = logits.shape
-    k = min(k, vocab_size)
-    n_blocks = vocab_size // BLOCK
-    if n_blocks <= 2 * k:
-        ids = _top_positions(logits, k)
-        values = logits.gather(1, ids)
-    else:
-        # The best k tokens lie in the k blocks with the highest maxima, or in the tail that fills no block.
-        blocks = logits[:, : n_blocks * BLOCK].unflatten(1, (n_blocks, BLOCK))
-        best_blocks = _top_positions(blocks.amax(-1), k)
-        found = blocks.gather(1, best_blocks.unsqueeze(-1).expand(-1, -1, BLOCK)).flatten(1)
-        offsets = torch.arange(BLOCK, device=logits.device)
-        found_ids = (best_blocks.unsqueeze(-1) * BLOCK + offsets).flatten(1)
-        tail_ids = torch.arange(n_blocks * BLOCK, vocab_size, device=logits.device)
-        found = torch.cat([found, logits[:, n_blocks * BLOCK :]], dim=1)
-        found_ids = torch.cat([found_ids, tail_ids.expand(n_rows, -1)], dim=1)
-        positions = _top_positions(found, k)
-        values, ids = found.gather(1, positions), found_ids.gather(1, positions)
-    values, order = values.sort(dim=1, descending=True, stable=True)
-    return values, ids.gather(1, order)
+    return _top_tokens(logits, _block_maxima(logits), k)
+
+
+def log_sums(logits: Tensor, largest: Tensor) -> Tensor:
+    """Return log(sum(exp(logits - largest))) of every row, float32 (n_rows, 1).
+
+    logits: (n_rows, vocab_size). largest: (n_rows, 1), each row's largest. A token's log-probability is its logit less
+    both.
+    """
+    chunk = max(1, CHUNK_ELEMENTS // logits.size(1)) if logits.device.type == "cpu" else logits.size(0)
+    pieces = zip(logits.split(chunk), largest.float().split(chunk), strict=True)
+    return torch.cat([(some - shift).exp_().sum(1, keepdim=True) for some, shift in pieces]).log_()
 
 
 def log_probs_at(logits: Tensor, ids: Tensor) -> Tensor:
     """Return log_softmax(logits) at `ids`: logits (n_rows, vocab_size), ids long and result float32 (n_rows, k)."""
-    n_rows, vocab_size = logits.shape
-    if logits.device.type != "cpu":
-        return logits.log_softmax(-1, dtype=torch.float32).gather(1, ids)
-    chunk = max(1, CHUNK_ELEMENTS // vocab_size)
-    parts = [
-        logits[i : i + chunk].log_softmax(-1, dtype=torch.float32).gather(1, ids[i : i + chunk])
-        for i in range(0, n_rows, chunk)
-    ]
-    return torch.cat(parts)
+    largest = logits.amax(1, keepdim=True)
+    return logits.gather(1, ids).float() - largest - log_sums(logits, largest)
 
 
 def best_candidates(
@@ -69,26 +58,117 @@ def best_candidates(
 
     Raises UserError where the model gives NaN.
     """
-    n_sentences, width, vocab_size = logits.shape
-    rows, shown = logits.reshape(-1, vocab_size), visible.reshape(-1, vocab_size)
-    special = shown[:, : BOS + 1].clone()
-    shown[:, PAD] = shown[:, BOS] = DEAD
-    values, tokens = top_tokens(shown, k)
-    if extra is not None:
-        tokens = torch.cat([tokens, extra.flatten(0, 1)], dim=1)
-        values = torch.cat([values, _unless_repeated(shown, tokens, values.size(1))], dim=1)
-    if must_end.any():
-        ending = must_end.repeat_interleave(width)
-        tokens[ending, 0] = EOS
-        values[ending, 0] = shown[ending, EOS]
-        values[ending, 1:] = DEAD
-    shown[:, : BOS + 1] = special
-    log_probs = log_probs_at(rows, tokens)
-    if log_probs.isnan().any():
-        raise UserError("the model's log-probabilities are not a number (NaN): its weights are damaged or overflow")
+    with _looked_at(logits, visible, must_end) as (shown, maxima, largest, sums):
+        values, tokens = _top_tokens(shown, maxima, k)
+        if extra is not None:
+            tokens = torch.cat([tokens, extra.flatten(0, 1)], dim=1)
+            values = torch.cat([values, _unless_repeated(shown, tokens, values.size(1))], dim=1)
+    log_probs = logits.flatten(0, 1).gather(1, tokens).float() - largest - sums
     log_probs.masked_fill_(values == DEAD, DEAD)
-    shape = (n_sentences, width, tokens.size(1))
+    shape = (*logits.shape[:2], tokens.size(1))
     return tokens.view(shape), log_probs.view(shape)
+
+
+def best_continuations(
+    logits: Tensor, visible: Tensor, log_probs: Tensor, k: int, must_end: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the k best continuations of every sentence, of whichever of its hypotheses.
+
+    logits, visible, must_end: see `best_candidates`. log_probs: (n_sentences, width), of the hypotheses so far.
+    Results: the slots of the continued hypotheses and the tokens, both long, and the log-probabilities, all
+    (n_sentences, min(k, width * vocab_size)), best first; of equals the lower slot, then the lower token id. -inf marks
+    what is no continuation.
+
+    Raises UserError where the model gives NaN.
+    """
+    n_sentences, width, vocab_size = logits.shape
+    k = min(k, width * vocab_size)
+    with _looked_at(logits, visible, must_end) as (shown, maxima, largest, sums):
+        # Rounding keeps the order, so that a block's best continuation is that of its largest logit.
+        totals = log_probs.reshape(-1, 1) + (maxima - largest - sums)
+        n_blocks = maxima.size(1)
+        best = _top_positions(totals.view(n_sentences, -1), k)
+        slots = (best // n_blocks).repeat_interleave(BLOCK, dim=1)
+        tokens = _tokens_of(best % n_blocks)
+        values = _gathered(shown.view(n_sentences, -1), slots * vocab_size, tokens, vocab_size)
+    largest, sums = (x.view(n_sentences, width).gather(1, slots) for x in (largest, sums))
+    totals = log_probs.gather(1, slots) + (values - largest - sums)
+    positions = _top_positions(totals, k)
+    totals, order = totals.gather(1, positions).sort(dim=1, descending=True, stable=True)
+    positions = positions.gather(1, order)
+    return slots.gather(1, positions), tokens.gather(1, positions), totals
+
+
+class _Look(NamedTuple):
+    """What the best tokens are taken from.
+
+    shown: (n_rows, vocab_size), the logits that may be taken, -inf elsewhere. maxima: (n_rows, n_blocks), of them.
+    largest, sums: (n_rows, 1), of all logits, see `log_sums`.
+    """
+
+    shown: Tensor
+    maxima: Tensor
+    largest: Tensor
+    sums: Tensor
+
+
+@contextmanager
+def _looked_at(logits: Tensor, visible: Tensor, must_end: Tensor) -> Iterator[_Look]:
+    """Inside this context PAD and BOS are hidden as well, and all but EOS in sentences that must end."""
+    rows, shown = logits.flatten(0, 1), visible.flatten(0, 1)
+    maxima = _block_maxima(rows)
+    largest = maxima.amax(1, keepdim=True).float()
+    sums = log_sums(rows, largest)
+    if sums.isnan().any():
+        raise UserError("the model's log-probabilities are not a number (NaN): its weights are damaged or overflow")
+    if must_end.any():
+        ending = must_end.repeat_interleave(logits.size(1))
+        shown = shown.clone()
+        ends = shown[ending, EOS]
+        shown[ending] = DEAD
+        shown[ending, EOS] = ends
+    if shown.data_ptr() != rows.data_ptr():
+        maxima = _block_maxima(shown)
+    special = shown[:, : BOS + 1].clone()
+    try:
+        shown[:, PAD] = shown[:, BOS] = DEAD
+        maxima[:, 0] = shown[:, :BLOCK].amax(1)
+        yield _Look(shown, maxima, largest, sums)
+    finally:
+        shown[:, : BOS + 1] = special
+
+
+def _block_maxima(logits: Tensor) -> Tensor:
+    """Return the largest of every BLOCK tokens, the last block being shorter: (n_rows, n_blocks)."""
+    n_whole = logits.size(1) // BLOCK * BLOCK
+    maxima = [logits[:, :n_whole].unflatten(1, (-1, BLOCK)).amax(2)] if n_whole else []
+    if n_whole < logits.size(1):
+        maxima.append(logits[:, n_whole:].amax(1, keepdim=True))
+    return maxima[0] if len(maxima) == 1 else torch.cat(maxima, dim=1)
+
+
+def _tokens_of(blocks: Tensor) -> Tensor:
+    """Return the tokens in blocks, long (n_rows, k), block by block: long (n_rows, k * BLOCK)."""
+    return (blocks.unsqueeze(2) * BLOCK + torch.arange(BLOCK, device=blocks.device)).flatten(1)
+
+
+def _gathered(logits: Tensor, before: Tensor | int, tokens: Tensor, vocab_size: int) -> Tensor:
+    """Return the logits at before + tokens, (n_rows, n), -inf for tokens that the last block does not have."""
+    if vocab_size % BLOCK == 0:
+        return logits.gather(1, before + tokens)
+    found = logits.gather(1, before + tokens.clamp(max=vocab_size - 1))
+    return found.masked_fill_(tokens >= vocab_size, DEAD)
+
+
+def _top_tokens(logits: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """As `top_tokens`; maxima: of the blocks."""
+    vocab_size = logits.size(1)
+    # The best k tokens lie in the k blocks with the highest maxima.
+    tokens = _tokens_of(_top_positions(maxima, k))
+    found = _gathered(logits, 0, tokens, vocab_size)
+    positions = _top_positions(found, min(k, vocab_size))
+    values, order = found.gather(1, positions).sort(dim=1, descending=True, stable=True)
+    return values, tokens.gather(1, positions).gather(1, order)
 
 
 def _unless_repeated(logits: Tensor, tokens: Tensor, start: int) -> Tensor:

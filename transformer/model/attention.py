@@ -230,13 +230,20 @@ class CrossAttention(nn.Module):
         return k, v
 
     def attend(
-        self, x: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, into: list[Tensor] | None = None
+        self,
+        x: Tensor,
+        k: Tensor,
+        v: Tensor,
+        visible: Tensor | None = None,
+        bias: Tensor | None = None,
+        into: list[Tensor] | None = None,
     ) -> Tensor:
         """Attends to a memory that is projected already; x is (batch, tgt_len, d_model), so is what comes back.
 
-        into: a list that receives the weights, see `Mix.forward`.
+        visible, bias, into: see `Mix.forward`.
         """
-        return self.out(merge_heads(self.mix(split_heads(self.query(x), self.n_heads), k, v, visible, into=into)))
+        q = split_heads(self.query(x), self.n_heads)
+        return self.out(merge_heads(self.mix(q, k, v, visible, bias=bias, into=into)))
 
     def forward(self, x: Tensor, memory: Tensor, visible: Tensor | None = None) -> Tensor:
         """Attends.

@@ -1,11 +1,14 @@
 """What a decoder remembers between steps: projected keys and values, and which hypothesis owns which."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from transformer.model.masks import as_bias
 from transformer.model.position.base import Offset
 
 NOBODY = -1
+COLUMNS = 16  # the memory's length is a multiple: torch's softmax of fewer numbers is four times as slow
 TRIM = 0.85  # of a memory's width in use; below it the memory is copied into a narrower one
 
 
@@ -20,12 +23,16 @@ class LayerCache:
         memory_value: the same shape.
         width: hypotheses a sentence.
         capacity: steps to have room for.
+
+    Attributes:
+        memory_key, memory_value: the same, filled up with zeros to a multiple of COLUMNS, which nobody may look at.
     """
 
     def __init__(self, memory_key: Tensor, memory_value: Tensor, width: int, capacity: int) -> None:
         n_sentences, n_heads, _, d_head = memory_key.shape
         # In one piece each, or every step would copy them.
-        self.memory_key, self.memory_value = memory_key.contiguous(), memory_value.contiguous()
+        self.memory_key = _by_column(_filled(memory_key, 2))
+        self.memory_value = _filled(memory_value, 2).contiguous()
         self.key = memory_key.new_empty(n_sentences, n_heads, capacity * width, d_head)
         self.value = torch.empty_like(self.key)
 
@@ -43,7 +50,7 @@ class LayerCache:
 
     def keep(self, sentences: Tensor, begin: int, end: int) -> None:
         """Drops all sentences but these, (k,) long; keys `begin` to `end` are those that somebody looks at."""
-        self.memory_key, self.memory_value = self.memory_key[sentences], self.memory_value[sentences]
+        self.memory_key, self.memory_value = _by_column(self.memory_key[sentences]), self.memory_value[sentences]
         self.key, self.value = (_kept(keys, sentences, begin, end) for keys in (self.key, self.value))
 
     def move(self, begin: int, end: int, n_keys: int) -> None:
@@ -60,9 +67,8 @@ class LayerCache:
             # Zeros, for nobody may look there, but a weight of zero times what memory happened to hold may be NaN.
             self.key, self.value = (_grown(keys, n_sentences, end) for keys in (self.key, self.value))
         if n_sentences > n_old or src_len != old_len:
-            self.memory_key, self.memory_value = (
-                _widened(keys, n_sentences, src_len) for keys in (self.memory_key, self.memory_value)
-            )
+            self.memory_key = _by_column(_widened(self.memory_key, n_sentences, src_len))
+            self.memory_value = _widened(self.memory_value, n_sentences, src_len)
         common = min(src_len, fresh.memory_key.size(2))
         self.memory_key[rows, :, :common] = fresh.memory_key[:, :, :common]
         self.memory_value[rows, :, :common] = fresh.memory_value[:, :, :common]
@@ -81,15 +87,20 @@ class DecoderState:
         capacity: most steps of a sentence.
 
     Attributes:
+        memory_visible: the same, filled up to a multiple of COLUMNS as the layers' memory is.
+        memory_bias: float, of that shape, what it adds to scores.
         first, length: the columns in use, first <= column < length.
         offset: the position of the step under way: an int while all sentences began together, then long
             (n_sentences * width,).
         attending: whether steps note their attention to the memory, at the price of torch's fast path in one layer.
-        attention: of the last step, float (n_sentences, width, src_len): the last layer's, mean over heads.
+        attention: of the last step, float (n_sentences, width, src_len): the last layer's, mean over heads. Like
+            src_len, without what was filled up, it is of a search that admits no sentence.
     """
 
     def __init__(self, layers: list[LayerCache], memory_visible: Tensor, width: int, capacity: int) -> None:
-        self.layers, self.memory_visible = layers, memory_visible
+        self.layers, self.src_len = layers, memory_visible.size(-1)
+        self.memory_visible = _filled(memory_visible, 3)
+        self.memory_bias = as_bias(self.memory_visible)
         self.width, self.capacity, self.first, self.length = width, capacity, 0, 0
         self.offset: Offset = 0
         self.attending = False
@@ -134,6 +145,11 @@ class DecoderState:
         mine = self.owner[:, :, self.first : self.length + 1, None] == self._slots
         return mine.flatten(2).unsqueeze(1)
 
+    def bias(self) -> Tensor | None:
+        """What `visible` adds to scores: float of its shape, or None."""
+        visible = self.visible()
+        return None if visible is None else as_bias(visible)
+
     def reorder(self, parents: Tensor) -> None:
         """Hypothesis j of each sentence goes on from the history of parents[:, j], (n_sentences, width) long."""
         if self.width > 1:
@@ -142,7 +158,7 @@ class DecoderState:
     def keep(self, sentences: Tensor) -> None:
         """Drops all sentences but these, (k,) long, in this order."""
         self.owner = self.owner[sentences]
-        self.memory_visible = self.memory_visible[sentences]
+        self.memory_visible, self.memory_bias = self.memory_visible[sentences], self.memory_bias[sentences]
         if self._begun is not None:
             self._begun = self._begun[sentences]
             self.first = int(self._begun.min())
@@ -160,9 +176,10 @@ class DecoderState:
         visible[:n_old, :, :, :old_len] = self.memory_visible
         visible[rows] = False
         visible[rows, :, :, : fresh.memory_visible.size(3)] = fresh.memory_visible
-        needed = int(visible.any(0).flatten().nonzero().max()) + 1
+        needed = _up(int(visible.any(0).flatten().nonzero().max()) + 1)
         src_len = old_len if TRIM * old_len <= needed <= old_len else needed
         self.memory_visible = visible[:, :, :, :src_len]
+        self.memory_bias = as_bias(self.memory_visible)
         for layer, fresh_layer in zip(self.layers, fresh.layers, strict=True):
             layer.admit(rows, fresh_layer, n_sentences, src_len, self.length * self.width)
         begun = self.owner.new_zeros(n_sentences)
@@ -173,6 +190,24 @@ class DecoderState:
         owner[:n_old] = self.owner
         owner[rows] = NOBODY
         self.owner, self._begun, self.first = owner, begun, int(begun.min())
+
+
+def _up(n: int) -> int:
+    """The next multiple of COLUMNS."""
+    return -(-n // COLUMNS) * COLUMNS
+
+
+def _filled(x: Tensor, dim: int) -> Tensor:
+    """x, filled up with zeros along a dimension to a multiple of COLUMNS."""
+    n_more = _up(x.size(dim)) - x.size(dim)
+    return F.pad(x, (*[0] * (2 * (x.dim() - 1 - dim)), 0, n_more)) if n_more else x
+
+
+def _by_column(keys: Tensor) -> Tensor:
+    """The same keys, (n_sentences, n_heads, n_keys, d_head), in the order in which a CPU multiplies them fastest."""
+    if keys.device.type != "cpu":  # where kernels want the numbers of a key side by side
+        return keys.contiguous()
+    return keys.transpose(2, 3).contiguous().transpose(2, 3)
 
 
 def _kept(keys: Tensor, sentences: Tensor, begin: int, end: int) -> Tensor:

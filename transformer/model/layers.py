@@ -130,7 +130,7 @@ class DecoderLayer(nn.Module):
         x: Tensor,
         cache: LayerCache,
         state: DecoderState,
-        visible: Tensor | None,
+        bias: Tensor | None,
         memory_weights: list[Tensor] | None = None,
     ) -> Tensor:
         """One position of every hypothesis, the earlier ones out of the cache.
@@ -139,18 +139,20 @@ class DecoderLayer(nn.Module):
             x: float (n_sentences, width, d_model).
             cache: this layer's keys and values; gains those of x.
             state: the search's state.
-            visible: bool, `state.visible()`.
+            bias: float, `state.bias()`.
             memory_weights: a list that receives the weights of the attention to the memory.
 
         Returns:
             float (n_sentences, width, d_model).
         """
-        x = self.residuals[0](x, lambda y: self._self_step(y, cache, state, visible))
+        x = self.residuals[0](x, lambda y: self._self_step(y, cache, state, bias))
         k, v = cache.memory_key, cache.memory_value
-        x = self.residuals[1](x, lambda y: self.cross_attention.attend(y, k, v, state.memory_visible, memory_weights))
+        x = self.residuals[1](
+            x, lambda y: self.cross_attention.attend(y, k, v, bias=state.memory_bias, into=memory_weights)
+        )
         return self.residuals[2](x, self.feed_forward)
 
-    def _self_step(self, x: Tensor, cache: LayerCache, state: DecoderState, visible: Tensor | None) -> Tensor:
+    def _self_step(self, x: Tensor, cache: LayerCache, state: DecoderState, bias: Tensor | None) -> Tensor:
         attention = self.self_attention
         n_sentences, width, d_model = x.shape
         # All slots stand at the same position, so each is projected as a sequence of its own, one long.
@@ -158,9 +160,10 @@ class DecoderLayer(nn.Module):
         q, k, v = (r.view(n_sentences, width, attention.n_heads, -1).transpose(1, 2) for r in rows)
         keys, values = cache.append(k, v, state.first, state.length)
         n_before = state.length - state.first
-        # A bias depends on the distance alone, and that is the distance of columns.
-        bias = attention.position.bias(1, n_before + 1, x.device, offset=n_before)
-        if bias is not None:
-            bias = bias.repeat_interleave(width, dim=-1)
-        mixed = attention.mix(q, keys, values, visible, bias=bias)
+        # A position's bias depends on the distance alone, and that is the distance of columns.
+        of_position = attention.position.bias(1, n_before + 1, x.device, offset=n_before)
+        if of_position is not None:
+            of_position = of_position.repeat_interleave(width, dim=-1)
+            bias = of_position if bias is None else of_position + bias
+        mixed = attention.mix(q, keys, values, bias=bias)
         return attention.out(mixed.transpose(1, 2).reshape(n_sentences, width, d_model))

@@ -23,3 +23,17 @@ def from_padding(key_padding_mask: Tensor) -> Tensor:
         bool (batch, 1, 1, key_len), True = may be looked at.
     """
     return ~key_padding_mask[:, None, None, :]
+
+
+def as_bias(visible: Tensor) -> Tensor:
+    """Visibility as a number that is added to scores.
+
+    Args:
+        visible: bool, True = may be looked at.
+
+    Returns:
+        float32 of that shape: 0 where it is True; where it is False, what leaves a weight of zero beside any key that
+        is visible, and is finite in bfloat16 too, so that a query without such a key has weights and not NaN.
+    """
+    hidden = torch.finfo(torch.bfloat16).min
+    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, hidden)

@@ -201,6 +201,8 @@ class Transformer(nn.Module):
         layers = []
         for layer in cast(Iterable[DecoderLayer], self.decoder_layers):
             memory_key, memory_value = layer.cross_attention.project_memory(memory)
+            # Whoever sees nothing of a source mixes zeros.
+            memory_value = memory_value.masked_fill(src_key_padding_mask[:, None, :, None], 0.0)
             layers.append(LayerCache(memory_key, memory_value, width, capacity))
         return DecoderState(layers, from_padding(src_key_padding_mask), width, capacity)
 
@@ -217,12 +219,12 @@ class Transformer(nn.Module):
         n_sentences, width = ids.shape
         state.open_step()
         x = self.tgt_embedding(ids.reshape(-1, 1), offset=state.offset).view(n_sentences, width, -1)
-        visible = state.visible()
+        bias = state.bias()
         weights: list[Tensor] = []  # of the last layer, where they are wanted
         layers = list(cast(Iterable[DecoderLayer], self.decoder_layers))
         for layer, cache in zip(layers, state.layers, strict=True):
-            x = layer.step(x, cache, state, visible, weights if state.attending and layer is layers[-1] else None)
-        state.attention = weights[0].mean(1) if weights else None
+            x = layer.step(x, cache, state, bias, weights if state.attending and layer is layers[-1] else None)
+        state.attention = weights[0].mean(1)[:, :, : state.src_len] if weights else None
         state.length += 1
         x = self.decoder_norm(x)
         with torch.autocast(x.device.type, enabled=False):  # rounded logits would tie, and ties cost a search time
