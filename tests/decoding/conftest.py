@@ -60,17 +60,19 @@ class ScriptedModel:
         return ScriptedState(src[:, 0].tolist(), width, capacity)
 
     def step(self, ids: Tensor, state: ScriptedState) -> Tensor:
-        assert ids.shape == (state.n_sentences, state.width)
+        n_slots = state.width if any(state.begun) else ids.size(1)  # all are alike at first
+        assert ids.shape == (state.n_sentences, n_slots)
+        assert n_slots in (1, state.width)
         for n, row in enumerate(ids.tolist()):
             if state.begun[n]:
                 state.prefixes[n] = [(*prefix, token) for prefix, token in zip(state.prefixes[n], row, strict=True)]
             else:
-                assert row == [BOS] * state.width
+                assert row == [BOS] * n_slots
                 state.begun[n] = True
         self.rows_stepped.append(state.n_sentences)
         return torch.stack(
             [
-                torch.stack([self.script(sentence, prefix) for prefix in prefixes])
+                torch.stack([self.script(sentence, prefix) for prefix in prefixes[:n_slots]])
                 for sentence, prefixes in zip(state.sentences, state.prefixes, strict=True)
             ]
         )

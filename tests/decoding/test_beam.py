@@ -196,8 +196,8 @@ def test_a_discount_of_nothing_chooses_the_same(width, vocab_size, seed):
     logits[:, :, EOS] += 3.0
     log_probs = -3 * torch.rand(4, width, generator=generator)
     must_end = torch.tensor([False, True, False, False])
-    plain = choose(logits, logits, log_probs, must_end)
-    other = choose(logits, logits, log_probs, must_end, None, torch.zeros(4, vocab_size))
+    plain = choose(logits, logits, log_probs, must_end, width)
+    other = choose(logits, logits, log_probs, must_end, width, None, torch.zeros(4, vocab_size))
     torch.testing.assert_close(plain.log_probs, other.log_probs)
     torch.testing.assert_close(plain.ended_log_probs, other.ended_log_probs)
     alive, ended = plain.log_probs > -torch.inf, plain.ended_log_probs > -torch.inf

@@ -36,7 +36,7 @@ class WithoutCache:
         return Prefixes(memory, src_key_padding_mask, width)
 
     def step(self, ids: Tensor, state: "Prefixes") -> Tensor:
-        state.prefixes = torch.cat([state.prefixes, ids.unsqueeze(-1)], dim=-1)
+        state.prefixes = torch.cat([state.prefixes, ids.unsqueeze(-1).expand(-1, state.width, -1)], dim=-1)
         with self.model.recording() as weights:
             decoded = self.model.decode(
                 state.prefixes.flatten(0, 1),
@@ -44,7 +44,7 @@ class WithoutCache:
                 state.src_key_padding_mask.repeat_interleave(state.width, dim=0),
             )
         state.attention = weights.cross[-1][:, :, -1].mean(1).view(state.n_sentences, state.width, -1)
-        return self.model.output(decoded[:, -1]).view(state.n_sentences, state.width, -1)
+        return self.model.output(decoded[:, -1]).view(state.n_sentences, state.width, -1)[:, : ids.size(1)]
 
 
 class Prefixes:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from transformer.decoding.batch import Batch, Flow
@@ -42,24 +43,29 @@ def choose(
     visible: Tensor,
     log_probs: Tensor,
     must_end: Tensor,
+    width: int,
     required: Required | None = None,
     discount: Tensor | None = None,
 ) -> Choice:
     """Extend the living hypotheses by one token.
 
-    logits, visible: (k, width, vocab_size), see `best_candidates`. log_probs: (k, width), -inf for a dead slot.
-    must_end: bool (k,). required: the required phrases, among which the beam is then shared out.
+    logits, visible: (k, n_slots, vocab_size), see `best_candidates`. log_probs: (k, n_slots), -inf for a dead slot.
+    must_end: bool (k,). width: hypotheses that live on.
+    required: the required phrases, among which the beam is then shared out.
     discount: (k, vocab_size), subtracted from a token's log-probability where continuations are compared.
 
     Of all continuations the best `width` that do not end live on; one that ends counts if it is among the best `width`
     of all. Equal log-probabilities: the lower slot first, then the lower token id.
     """
-    width = logits.size(1)
     if required is None and discount is None:
-        # At most `width` of them end, one of each hypothesis.
-        parents, tokens, totals = best_continuations(logits, visible, log_probs, 2 * width, must_end)
+        # Each hypothesis ends in one way only.
+        n = width + logits.size(1)
+        parents, tokens, totals = best_continuations(logits, visible, log_probs, n, must_end)
     else:
         parents, tokens, totals = _ranked(logits, visible, log_probs, must_end, required, discount)
+    if (n_lacking := width - totals.size(1)) > 0:  # of a small vocabulary
+        parents, tokens = F.pad(parents, (0, n_lacking)), F.pad(tokens, (0, n_lacking))
+        totals = F.pad(totals, (0, n_lacking), value=DEAD)
     ends = tokens == EOS
     living = ends.long().argsort(dim=1, stable=True)[:, :width]
     return Choice(
@@ -163,6 +169,9 @@ class Beam(Search):
         root[:: width // self.n_groups] = 0.0
         log_probs = root.repeat(rows.sentences.size(0), 1)
         ids = torch.full_like(log_probs, BOS, dtype=torch.long)
+        if self.n_groups == 1 and not rules and coverage is None:
+            # Where the first slot alone lives, and nothing else is kept of each slot, it is stepped alone.
+            ids, log_probs = ids[:, :1], log_probs[:, :1]
         while True:
             logits = model.step(ids, rows.state)
             choice = self._choose(logits, rules.visible(logits), log_probs, rows.must_end(), required)
@@ -201,7 +210,7 @@ class Beam(Search):
     def _choose(
         self, logits: Tensor, visible: Tensor, log_probs: Tensor, must_end: Tensor, required: Required | None
     ) -> Choice:
-        return choose(logits, visible, log_probs, must_end, required)
+        return choose(logits, visible, log_probs, must_end, self.beam_size, required)
 
     def _going(self, log_probs: Tensor, rows: Rows, finished: Finished) -> Tensor:
         """Return which rows to search on, bool (k,); log_probs: (k, width), of their living hypotheses."""

@@ -57,12 +57,14 @@ class DiverseBeam(Beam):
     def _choose(
         self, logits: Tensor, visible: Tensor, log_probs: Tensor, must_end: Tensor, required: Required | None
     ) -> Choice:
+        if self.n_groups == 1:
+            return super()._choose(logits, visible, log_probs, must_end, required)
         size = self.beam_size // self.n_groups
         choices: list[Choice] = []
         discount: Tensor | None = None
         for start in range(0, self.beam_size, size):
             group = slice(start, start + size)
-            choice = choose(logits[:, group], visible[:, group], log_probs[:, group], must_end, None, discount)
+            choice = choose(logits[:, group], visible[:, group], log_probs[:, group], must_end, size, None, discount)
             choices.append(choice)
             discount = torch.zeros_like(logits[:, 0]) if discount is None else discount
             used = self.strength * (choice.log_probs > DEAD).to(discount.dtype)

@@ -159,6 +159,9 @@ class RuleStates:
     def __init__(self, states: Sequence[RuleState]) -> None:
         self._states = list(states)
 
+    def __len__(self) -> int:
+        return len(self._states)
+
     def visible(self, logits: Tensor) -> Tensor:
         """Return the logits with hidden tokens at -inf: a new tensor, or the same where there are no rules."""
         if not self._states:

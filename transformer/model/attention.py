@@ -122,9 +122,9 @@ class Mix(nn.Module):
 
     def _few(self, q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, bias: Tensor | None) -> Tensor:
         """The step of a search on a CPU, two to five times as fast there as torch's kernel: two batched products."""
-        scores = self.score(q, k)
-        if bias is not None:
-            scores += bias
+        # Scaled and shifted in one pass over the scores.
+        scores, scale = q @ k.transpose(-2, -1), 1.0 / math.sqrt(q.size(-1))
+        scores = scores.mul_(scale) if bias is None else torch.add(bias.to(scores.dtype), scores, alpha=scale)
         if visible is None:
             return scores.softmax(dim=-1) @ v
         scores.masked_fill_(~visible, torch.finfo(scores.dtype).min)

@@ -33,16 +33,19 @@ class LayerCache:
         # In one piece each, or every step would copy them.
         self.memory_key = _by_column(_filled(memory_key, 2))
         self.memory_value = _filled(memory_value, 2).contiguous()
+        self.width = width
         self.key = memory_key.new_empty(n_sentences, n_heads, capacity * width, d_head)
         self.value = torch.empty_like(self.key)
 
     def append(self, k: Tensor, v: Tensor, first: int, length: int) -> tuple[Tensor, Tensor]:
-        """Stores k, v (n_sentences, n_heads, width, d_head) in column `length`; returns those from `first` on.
+        """Stores k, v (n_sentences, n_heads, width or 1, d_head) in column `length`; returns those from `first` on.
+
+        Those of one slot are stored for all.
 
         Returns:
             keys and values, each float (n_sentences, n_heads, (length + 1 - first) * width, d_head), step-major.
         """
-        width = k.size(2)
+        width = self.width
         begin, end, after = first * width, length * width, (length + 1) * width
         self.key[:, :, end:after] = k
         self.value[:, :, end:after] = v

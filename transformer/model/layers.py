@@ -136,14 +136,14 @@ class DecoderLayer(nn.Module):
         """One position of every hypothesis, the earlier ones out of the cache.
 
         Args:
-            x: float (n_sentences, width, d_model).
+            x: float (n_sentences, width, d_model); one slot may stand for all in the first step.
             cache: this layer's keys and values; gains those of x.
             state: the search's state.
             bias: float, `state.bias()`.
             memory_weights: a list that receives the weights of the attention to the memory.
 
         Returns:
-            float (n_sentences, width, d_model).
+            float, of the shape of x.
         """
         x = self.residuals[0](x, lambda y: self._self_step(y, cache, state, bias))
         k, v = cache.memory_key, cache.memory_value
@@ -163,7 +163,7 @@ class DecoderLayer(nn.Module):
         # A position's bias depends on the distance alone, and that is the distance of columns.
         of_position = attention.position.bias(1, n_before + 1, x.device, offset=n_before)
         if of_position is not None:
-            of_position = of_position.repeat_interleave(width, dim=-1)
+            of_position = of_position.repeat_interleave(state.width, dim=-1)
             bias = of_position if bias is None else of_position + bias
         mixed = attention.mix(q, keys, values, bias=bias)
         return attention.out(mixed.transpose(1, 2).reshape(n_sentences, width, d_model))

@@ -210,16 +210,16 @@ class Transformer(nn.Module):
         """Feeds one token to every hypothesis.
 
         Args:
-            ids: long (n_sentences, width).
+            ids: long (n_sentences, width); in the first step (n_sentences, 1) will do, for all slots alike.
             state: from `start`.
 
         Returns:
-            logits of the next tokens, float (n_sentences, width, tgt_vocab_size).
+            logits of the next tokens, float (n_sentences, width, tgt_vocab_size), or with one slot if one was fed.
         """
-        n_sentences, width = ids.shape
         state.open_step()
-        x = self.tgt_embedding(ids.reshape(-1, 1), offset=state.offset).view(n_sentences, width, -1)
+        x = self.tgt_embedding(ids.reshape(-1, 1), offset=state.offset).view(*ids.shape, -1)
         bias = state.bias()
+        bias = None if bias is None else bias[:, :, : ids.size(1)]
         weights: list[Tensor] = []  # of the last layer, where they are wanted
         layers = list(cast(Iterable[DecoderLayer], self.decoder_layers))
         for layer, cache in zip(layers, state.layers, strict=True):
