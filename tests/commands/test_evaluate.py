@@ -201,7 +201,7 @@ def test_a_named_set_is_read_where_sacrebleu_keeps_it(
     folder.mkdir()
     for name in ("wmt13", "wmt14"):
         monkeypatch.setattr(DATASETS[name], "_outdir", str(folder))
-    monkeypatch.setattr("transformer.commands.evaluate.named_set", lambda *names: named_set(names[0], "de", "en"))
+    monkeypatch.setattr("transformer.commands.text.named_set", lambda *names: named_set(names[0], "de", "en"))
     for field in DATASETS["wmt14"].fieldnames("de-en"):
         (folder / f"wmt14.de-en.{field}").write_text("the dog\na cat\n")
     assert evaluate(call, copied_run, calm, tmp_path, "testset=wmt14").code == 0

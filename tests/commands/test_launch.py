@@ -90,7 +90,7 @@ def test_a_mistake_in_composing_is_one_sentence(overrides: str, sentence: str, c
     ("runtime.device=tpu", "runtime.device is tpu, but must be one of auto, cpu, cuda"),
     ("runtime.precision=fp8", "runtime: precision must be one of fp32, tf32, bf16, fp16, not fp8"),
     ("runtime.sharded=true", "runtime.sharded is true, but there is only one process to keep the weights; start sev"),
-    ("runtime.sharded=true loss=mrt", "loss=mrt draws translations, for which each process needs the whole model; "),
+    ("runtime.sharded=true loss=mrt", "this loss draws translations, for which each process needs the whole model; "),
     ("runtime.sharded=true runtime.precision=fp16", "runtime.sharded is true, but runtime.precision is fp16; use bf"),
     ("saved_dir=/proc/nowhere", "/proc/nowhere"),
     ("results_dir=/proc/nowhere", "/proc/nowhere"),

@@ -35,7 +35,6 @@ from transformer.training.limits import Limits
 from transformer.training.loss import Objective
 from transformer.training.observer import Look, Observer
 from transformer.training.optimizer import optimizer_of
-from transformer.training.risk import MinimumRisk
 from transformer.training.schedule import Schedule
 from transformer.training.sharding import WholeCopy, shard
 from transformer.training.trainer import Trainer
@@ -155,9 +154,10 @@ def _shard(config: TrainConfig, world: World, made: Objective) -> WholeCopy | No
     """
     if not config.runtime.sharded:
         return None
-    if isinstance(made, MinimumRisk):
+    if made.draws:
         raise UserError(
-            "loss=mrt draws translations, for which each process needs the whole model; use runtime.sharded=false"
+            "this loss draws translations, for which each process needs the whole model; use runtime.sharded=false or "
+            "another loss"
         )
     return shard(made, world)
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from transformer.commands.evaluate import names
 from transformer.commands.launch import launch
+from transformer.commands.name import names
 from transformer.config import AverageConfig
 from transformer.error import UserError
 from transformer.training.average import average, best, newest

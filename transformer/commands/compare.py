@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transformer import build
-from transformer.commands.evaluate import corpus_of, names, texts
 from transformer.commands.launch import launch
+from transformer.commands.name import names
 from transformer.commands.result import labels, note, translated, write_hypotheses
 from transformer.commands.search import Way, differing_note, way
+from transformer.commands.text import corpus_of, texts
 from transformer.config import CompareConfig
 from transformer.data.reader import read_aligned, read_lines
 from transformer.error import UserError

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from transformer import build
-from transformer.commands.evaluate import corpus_of, names
 from transformer.commands.launch import launch
+from transformer.commands.name import names
 from transformer.commands.search import LIMITS, Way, warn_of_members, way
 from transformer.commands.stream import check_counts, check_files, count_lines, input_lines, text_file
+from transformer.commands.text import corpus_of
 from transformer.config import DistillConfig
 from transformer.data.corpus import Corpus, Pair
 from transformer.data.reader import read_aligned

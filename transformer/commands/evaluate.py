@@ -1,83 +1,18 @@
 """transformer-evaluate: decode test splits with checkpoints and score them."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from transformer import build
 from transformer.commands.evaluator import Evaluator
 from transformer.commands.launch import launch
+from transformer.commands.name import names
 from transformer.commands.result import case_note, labels, note, show, shown, write
 from transformer.commands.search import differing_note, warn_of_members, way
-from transformer.config import CompareConfig, EvaluateConfig
-from transformer.data.corpus import Corpus, FilesCorpus, Pair
+from transformer.commands.text import texts
+from transformer.config import EvaluateConfig
 from transformer.error import UserError
 from transformer.evaluation.metrics import check_resamples
-from transformer.evaluation.named import named_set
 from transformer.evaluation.report import Row, text_table
-
-
-def names(given: object, what: str) -> list[str]:
-    """One name or several, as a list."""
-    found = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else [given]
-    if not found or not all(isinstance(name, str) and name for name in found):
-        raise UserError(f"{what} is {'null' if given is None else given}, but must be a name or a list of names")
-    return [str(name) for name in found]
-
-
-def _file_pair(config: EvaluateConfig | CompareConfig, languages: tuple[str, str]) -> tuple[str, str] | None:
-    """The files that are evaluated instead of a split of the checkpoint's corpus, if there are any."""
-    if (config.src is None) != (config.ref is None):
-        raise UserError(f"src is {config.src} and ref is {config.ref}; give both files or neither")
-    if config.src is not None and config.testset is not None:
-        raise UserError(f"src is {config.src} and testset is {config.testset}; give one of the two")
-    if config.testset is not None:
-        source, reference = named_set(config.testset, *languages)
-        return str(source), str(reference)
-    return (config.src, config.ref) if config.src is not None and config.ref is not None else None
-
-
-def _moved(data: Mapping[str, Any], root: str) -> Mapping[str, Any]:
-    """A corpus's leaf, or the one inside a bidirectional corpus's, with another folder."""
-    if isinstance(data.get("corpus"), Mapping):
-        return {**data, "corpus": _moved(data["corpus"], root)}
-    if "root" not in data:
-        raise UserError("data_root does not apply: the checkpoint's corpus is given by files; use src and ref")
-    return {**data, "root": root}
-
-
-def corpus_of(loaded: build.Loaded, data_root: str | None) -> Corpus:
-    """The corpus that a checkpoint was trained on, in the folder where it is now."""
-    data: Mapping[str, Any] = loaded.config.data
-    data = data if data_root is None else _moved(data, data_root)
-    return build.instantiate(data, "data", Corpus)  # type: ignore[type-abstract]
-
-
-def _languages(data: Mapping[str, Any]) -> tuple[str, str]:
-    """Source and target of a corpus's leaf, or of the first one inside it; "" where it has none."""
-    inside = data.get("corpus") or next(iter(dict(data.get("corpora") or {}).values()), None)
-    if isinstance(inside, Mapping):
-        return _languages(inside)
-    return data.get("src_language", ""), data.get("tgt_language", "")
-
-
-def texts(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> dict[str, list[Pair]]:
-    """What a checkpoint is evaluated on: name -> pairs of lines."""
-    languages = _languages(loaded.config.data)
-    turned = config.into is not None and config.into == languages[0]
-    if turned:
-        languages = languages[1], languages[0]
-    if files := _file_pair(config, languages):
-        pair = {"src": files[0], "tgt": files[1], "tsv": None}
-        corpus: Corpus = FilesCorpus(*languages, pair, pair, {"test": pair})
-        return {config.testset or Path(files[0]).name: list(corpus.pairs("test"))}
-    corpus = corpus_of(loaded, config.data_root)
-    corpus.prepare()
-    wanted = corpus.splits()[2:] if config.split == "all" else names(config.split, "split")
-    found = {name: list(corpus.pairs(name)) for name in map(corpus.resolve, wanted)}
-    if not turned:
-        return found
-    return {f"{name}_into_{config.into}": [Pair(p.tgt, p.src) for p in pairs] for name, pairs in found.items()}
 
 
 def _folder(config: EvaluateConfig, loaded: build.Loaded) -> Path:

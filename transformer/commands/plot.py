@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from transformer.commands.evaluate import names
 from transformer.commands.launch import launch
+from transformer.commands.name import names
 from transformer.config import PlotConfig
 from transformer.error import UserError
 from transformer.monitoring.figure import to_png, to_svg

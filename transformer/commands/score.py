@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from transformer import build
-from transformer.commands.evaluate import names
 from transformer.commands.launch import launch
+from transformer.commands.name import names
 from transformer.commands.stream import check_counts, check_files, count_lines, json_line, output_file, printed
 from transformer.config import ScoreConfig
 from transformer.data.reader import read_aligned

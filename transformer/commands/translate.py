@@ -10,8 +10,8 @@ from typing import Any
 
 from transformer import build
 from transformer.commands.attention import align, make_aligner
-from transformer.commands.evaluate import names
 from transformer.commands.launch import launch
+from transformer.commands.name import names
 from transformer.commands.search import warn_of_members, way
 from transformer.commands.stream import (
     check_files,

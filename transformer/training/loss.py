@@ -190,7 +190,12 @@ class Objective(nn.Module):
         label_smoothing: 0 <= label_smoothing < 1.
         chunked: compute the loss in chunks, else all logits at once.
         prior: what smoothing mixes in, float (tgt_vocab_size,), or None for the uniform distribution.
+
+    Attributes:
+        draws: whether training draws translations, for which each process needs the whole model.
     """
+
+    draws = False
 
     def __init__(self, model: Transformer, label_smoothing: float, chunked: bool, prior: Tensor | None = None) -> None:
         super().__init__()

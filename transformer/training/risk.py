@@ -194,6 +194,8 @@ class MinimumRisk(Objective):
         share: of the risk, 0 < share <= 1.
     """
 
+    draws = True
+
     def __init__(
         self,
         model: Transformer,

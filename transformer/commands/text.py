@@ -1,0 +1,67 @@
+"""What a checkpoint is evaluated on: splits of the corpus that it was trained on, files, or a named test set."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformer import build
+from transformer.commands.name import names
+from transformer.config import CompareConfig, EvaluateConfig
+from transformer.data.corpus import Corpus, FilesCorpus, Pair
+from transformer.error import UserError
+from transformer.evaluation.named import named_set
+
+
+def _file_pair(config: EvaluateConfig | CompareConfig, languages: tuple[str, str]) -> tuple[str, str] | None:
+    """The files that are evaluated instead of a split of the checkpoint's corpus, if there are any."""
+    if (config.src is None) != (config.ref is None):
+        raise UserError(f"src is {config.src} and ref is {config.ref}; give both files or neither")
+    if config.src is not None and config.testset is not None:
+        raise UserError(f"src is {config.src} and testset is {config.testset}; give one of the two")
+    if config.testset is not None:
+        source, reference = named_set(config.testset, *languages)
+        return str(source), str(reference)
+    return (config.src, config.ref) if config.src is not None and config.ref is not None else None
+
+
+def _moved(data: Mapping[str, Any], root: str) -> Mapping[str, Any]:
+    """A corpus's leaf, or the one inside a bidirectional corpus's, with another folder."""
+    if isinstance(data.get("corpus"), Mapping):
+        return {**data, "corpus": _moved(data["corpus"], root)}
+    if "root" not in data:
+        raise UserError("data_root does not apply: the checkpoint's corpus is given by files; use src and ref")
+    return {**data, "root": root}
+
+
+def corpus_of(loaded: build.Loaded, data_root: str | None) -> Corpus:
+    """The corpus that a checkpoint was trained on, in the folder where it is now."""
+    data: Mapping[str, Any] = loaded.config.data
+    data = data if data_root is None else _moved(data, data_root)
+    return build.instantiate(data, "data", Corpus)  # type: ignore[type-abstract]
+
+
+def _languages(data: Mapping[str, Any]) -> tuple[str, str]:
+    """Source and target of a corpus's leaf, or of the first one inside it; "" where it has none."""
+    inside = data.get("corpus") or next(iter(dict(data.get("corpora") or {}).values()), None)
+    if isinstance(inside, Mapping):
+        return _languages(inside)
+    return data.get("src_language", ""), data.get("tgt_language", "")
+
+
+def texts(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> dict[str, list[Pair]]:
+    """What a checkpoint is evaluated on: name -> pairs of lines."""
+    languages = _languages(loaded.config.data)
+    turned = config.into is not None and config.into == languages[0]
+    if turned:
+        languages = languages[1], languages[0]
+    if files := _file_pair(config, languages):
+        pair = {"src": files[0], "tgt": files[1], "tsv": None}
+        corpus: Corpus = FilesCorpus(*languages, pair, pair, {"test": pair})
+        return {config.testset or Path(files[0]).name: list(corpus.pairs("test"))}
+    corpus = corpus_of(loaded, config.data_root)
+    corpus.prepare()
+    wanted = corpus.splits()[2:] if config.split == "all" else names(config.split, "split")
+    found = {name: list(corpus.pairs(name)) for name in map(corpus.resolve, wanted)}
+    if not turned:
+        return found
+    return {f"{name}_into_{config.into}": [Pair(p.tgt, p.src) for p in pairs] for name, pairs in found.items()}
