@@ -46,6 +46,19 @@ def log_probs_at(logits: Tensor, ids: Tensor) -> Tensor:
     return logits.gather(1, ids).float() - largest - log_sums(logits, largest)
 
 
+def refuse_nan(log_probs: Tensor) -> None:
+    """Raise UserError where the model gives NaN."""
+    if log_probs.isnan().any():
+        raise UserError("the model's log-probabilities are not a number (NaN): its weights are damaged or overflow")
+
+
+def hide_all_but_eos(logits: Tensor, ending: Tensor) -> None:
+    """Set all but EOS to -inf, in place, in the rows `ending`, bool (n_rows,), of (n_rows, vocab_size)."""
+    ends = logits[ending, EOS]
+    logits[ending] = DEAD
+    logits[ending, EOS] = ends
+
+
 def best_candidates(
     logits: Tensor, visible: Tensor, k: int, must_end: Tensor, extra: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -120,14 +133,10 @@ def _looked_at(logits: Tensor, visible: Tensor, must_end: Tensor) -> Iterator[_L
     maxima = _block_maxima(rows)
     largest = maxima.amax(1, keepdim=True).float()
     sums = log_sums(rows, largest)
-    if sums.isnan().any():
-        raise UserError("the model's log-probabilities are not a number (NaN): its weights are damaged or overflow")
+    refuse_nan(sums)
     if must_end.any():
-        ending = must_end.repeat_interleave(logits.size(1))
         shown = shown.clone()
-        ends = shown[ending, EOS]
-        shown[ending] = DEAD
-        shown[ending, EOS] = ends
+        hide_all_but_eos(shown, must_end.repeat_interleave(logits.size(1)))
     if shown.data_ptr() != rows.data_ptr():
         maxima = _block_maxima(shown)
     special = shown[:, : BOS + 1].clone()

@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 
 from transformer.decoding.batch import Batch, Flow
-from transformer.decoding.candidate import BLOCK, CHUNK_ELEMENTS, DEAD, log_probs_at, top_tokens
+from transformer.decoding.candidate import (
+    BLOCK,
+    CHUNK_ELEMENTS,
+    DEAD,
+    hide_all_but_eos,
+    log_probs_at,
+    refuse_nan,
+    top_tokens,
+)
 from transformer.decoding.demand import start_rules_without_required
 from transformer.decoding.rows import Rows, Turn
 from transformer.decoding.rule import Rule
@@ -103,14 +111,10 @@ class Sample(Search):
         rows = visible.reshape(-1, vocab_size).clone()
         rows[:, PAD] = rows[:, BOS] = DEAD
         if must_end.any():
-            ending = must_end.repeat_interleave(logits.size(1))
-            end = rows[ending, EOS]
-            rows[ending] = DEAD
-            rows[ending, EOS] = end
+            hide_all_but_eos(rows, must_end.repeat_interleave(logits.size(1)))
         tokens = draw(rows, numbers.flatten(), self.temperature, self.top_k, self.top_p).unsqueeze(1)
         log_probs = log_probs_at(logits.reshape(-1, vocab_size), tokens)
-        if log_probs.isnan().any():
-            raise UserError("the model's log-probabilities are not a number (NaN): its weights are damaged or overflow")
+        refuse_nan(log_probs)
         log_probs = log_probs.masked_fill(rows.gather(1, tokens) == DEAD, DEAD)
         return tokens.view(logits.shape[:2]), log_probs.view(logits.shape[:2])
 
