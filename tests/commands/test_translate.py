@@ -16,8 +16,6 @@ from typing import Any
 import pytest
 
 from transformer.commands.stream import input_lines, output_file
-from transformer.commands.translate import as_nbest, as_text
-from transformer.decoding.translator import Translation
 from transformer.error import UserError
 
 Translate = Callable[..., Any]
@@ -202,12 +200,6 @@ def test_a_line_that_is_too_long_is_cut_and_the_rest_stays(translate: Translate)
     out = translate(stdin=f"the dog\n{'house ' * 100}\na cat\n").out.splitlines()
     assert len(out) == 3
     assert out[::2] == translate(stdin="the dog\na cat\n").out.splitlines()
-
-
-def test_the_form_of_a_line() -> None:
-    found = [Translation("eins", ["x"], -1.5, -0.75), Translation("zwei", ["y"], -2.0, -1.0)]
-    assert as_text((7, "one", found, [])) == "eins\n"
-    assert as_nbest((7, "one", found, [])) == "7\t-0.7500\t-1.5000\teins\n7\t-1.0000\t-2.0000\tzwei\n"
 
 
 def test_json_has_all_that_is_known_of_a_line(translate: Translate) -> None:

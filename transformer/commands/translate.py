@@ -4,12 +4,12 @@ import contextlib
 import itertools
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from transformer import build
 from transformer.commands.attention import align, make_aligner
+from transformer.commands.form import FORMS, Line
 from transformer.commands.launch import launch
 from transformer.commands.name import names
 from transformer.commands.search import warn_of_members, way
@@ -17,47 +17,20 @@ from transformer.commands.stream import (
     check_files,
     count_lines,
     input_lines,
-    json_line,
     output_file,
     printed,
     requests,
     typed,
 )
 from transformer.config import TranslateConfig
-from transformer.decoding.alignment import Aligner, Alignment, pharaoh
+from transformer.decoding.alignment import Aligner, pharaoh
 from transformer.decoding.request import Request
-from transformer.decoding.translator import Translation, Translator
+from transformer.decoding.translator import Translator
 from transformer.error import UserError
 from transformer.monitoring.bar import counting
 
 CHOICES = {"input_format": ("lines", "tsv"), "format": ("text", "nbest", "jsonl"), "heatmap": ("mean", "heads")}
 AT_ONCE = 256  # lines whose attention is looked at together
-
-Line = tuple[int, str, list[Translation], list[Alignment]]
-
-
-def as_text(line: Line) -> str:
-    """The best translation."""
-    return f"{line[2][0].text}\n"
-
-
-def as_nbest(line: Line) -> str:
-    """One line a hypothesis: line number, score, log-probability, text."""
-    number, _, translations, _ = line
-    return "".join(f"{number}\t{t.score:.4f}\t{t.log_prob:.4f}\t{t.text}\n" for t in translations)
-
-
-def as_json(line: Line) -> str:
-    """All that is known of a line's translations, as one JSON object."""
-    number, source, translations, alignments = line
-    found: list[dict[str, Any]] = [
-        {"text": t.text, "score": t.score, "log_prob": t.log_prob, "tokens": t.tokens, "alignment": alignment}
-        for t, alignment in zip(translations, alignments, strict=True)
-    ]
-    return json_line({"line": number, "source": source, "translations": found})
-
-
-FORMS: dict[str, Callable[[Line], str]] = {"text": as_text, "nbest": as_nbest, "jsonl": as_json}
 
 
 def _check(config: TranslateConfig) -> None:
