@@ -49,7 +49,7 @@ OVERRIDES = [
 
 def child(phase_file: str, overrides: list[str]) -> None:
     """The training command, telling through a file which phase it is in."""
-    from transformer.commands.train import main
+    from transformer.commands.entry import train
     from transformer.training import checkpoint, trainer, update
 
     descriptor = os.open(phase_file, os.O_WRONLY | os.O_CREAT)
@@ -68,7 +68,7 @@ def child(phase_file: str, overrides: list[str]) -> None:
     trainer.Trainer._end_epoch = told(trainer.Trainer._end_epoch, "validation")  # type: ignore[method-assign]
     checkpoint.CheckpointFolder.save = told(checkpoint.CheckpointFolder.save, "checkpoint")  # type: ignore[method-assign]
     sys.argv = ["train.py", *overrides]
-    main()
+    train()
 
 
 def start(folder: Path, extra: list[str]) -> tuple[subprocess.Popen[bytes], Path]:

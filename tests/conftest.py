@@ -1,6 +1,5 @@
 """What the tests of the commands share: a way to call them in this process, and one tiny trained run."""
 
-import importlib
 import importlib.util
 import io
 import os
@@ -15,6 +14,8 @@ from types import ModuleType
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+
+from transformer.commands import entry
 
 torch.set_num_threads(1)
 
@@ -81,7 +82,7 @@ def _with_streams(main: Callable[[], None], stdin: bytes) -> Ended:
 
 def call_command(command: str, arguments: Sequence[str], folder: Path, stdin: bytes = b"") -> Ended:
     """Runs transformer-COMMAND in this process, with `folder` as its working directory."""
-    main = importlib.import_module(f"transformer.commands.{command}").main
+    main = getattr(entry, command)
     before = Path.cwd(), sys.argv, os.environ.copy()
     GlobalHydra.instance().clear()
     os.chdir(folder)

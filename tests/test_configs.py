@@ -19,7 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from transformer import build
-from transformer.commands.sweep import divided
+from transformer.commands.argument import divided
 from transformer.config import SCHEMAS, ModelConfig, config_dir, register_schemas
 from transformer.data.batching import Batching
 from transformer.data.corpus import Corpus

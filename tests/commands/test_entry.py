@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,16 +22,40 @@ SCRIPTS = {
 def test_a_name_on_the_path_starts_its_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     command = name.removeprefix("transformer-")
     assert SCRIPTS[name] == f"transformer.commands.entry:{command}"
-    begun: list[str] = []
-    monkeypatch.setattr(f"transformer.commands.{command}.main", lambda: begun.append(command))
+    begun: list[Any] = []
+    monkeypatch.setattr("transformer.commands.launch.launch", lambda *given: begun.extend(given))
+    monkeypatch.setattr(f"transformer.commands.{command}.run", lambda *given: begun.append(given) or 7)
+    monkeypatch.setattr(sys, "argv", [name, "name=a"])
     getattr(entry, command)()
-    assert begun == [command]
+    said, run = begun
+    assert said == command
+    assert run("config") == 7
+    assert begun[2][-1] == "config"
 
 
 def test_every_command_has_a_name_on_the_path() -> None:
     modules = (ROOT / "transformer/commands").glob("*.py")
-    commands = {path.stem for path in modules if "\ndef main() -> None:" in path.read_text(encoding="utf-8")}
+    commands = {path.stem for path in modules if '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8")}
     assert {name.removeprefix("transformer-") for name in SCRIPTS} == commands
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "said", "code"),
+    [
+        ("train", "--help", "Usage: transformer-train ", 0),
+        ("sweep", "-h", "Usage: transformer-sweep ", 0),
+        ("translate", "decodign=greedy", "did you mean decoding?", 2),
+        ("evaluate", "n_bootstrap=many", "n_bootstrap", 2),
+    ],
+)
+def test_neither_help_nor_a_mistake_waits_for_torch(command: str, word: str, said: str, code: int) -> None:
+    called = f"import sys; from transformer.commands import entry\ntry: entry.{command}()\n"
+    told = "finally: print('torch' in sys.modules, file=sys.stderr)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", called + told, word]
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    assert said in ended.stdout + ended.stderr
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (code, "False")
 
 
 def test_an_interrupt_while_torch_is_imported_leaves_no_traceback(tmp_path: Path) -> None:

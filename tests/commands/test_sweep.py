@@ -9,7 +9,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from transformer.commands import train
-from transformer.commands.sweep import divided
 from transformer.training.checkpoint import CheckpointFolder
 from transformer.training.trainer import Decoded
 
@@ -27,13 +26,6 @@ def results(folder: Path) -> dict[str, Any]:
     """Trial -> what the table's file says of it."""
     told = json.loads((folder / "results/s/sweep.json").read_text())
     return {trial["name"]: trial for trial in told["trials"]}
-
-
-def test_a_command_line_is_divided() -> None:
-    words = ["--cfg", "job", "name=x", "~sweep.lr", "sweep=tiny", "+sweep.a.b=1", "seed=2", "~monitor.curves"]
-    own, training = divided(words)
-    assert own == ["--cfg", "job", "name=x", "~sweep.lr", "sweep=tiny", "+sweep.a.b=1"]
-    assert training == ["seed=2", "~monitor.curves"]
 
 
 @pytest.fixture(scope="module")

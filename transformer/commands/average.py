@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from transformer.commands.launch import launch
+from transformer.commands import entry
 from transformer.commands.name import names
 from transformer.config import AverageConfig
 from transformer.error import UserError
@@ -36,10 +36,5 @@ def run(config: AverageConfig) -> None:
         print(f"  {path}")
 
 
-def main() -> None:
-    """The command line."""
-    launch("average", run)
-
-
 if __name__ == "__main__":
-    main()
+    entry.average()

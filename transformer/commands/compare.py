@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transformer import build
-from transformer.commands.launch import launch
+from transformer.commands import entry
 from transformer.commands.name import names
 from transformer.commands.result import labels, note, translated, write_hypotheses
 from transformer.commands.search import Way, differing_note, way
@@ -97,10 +97,5 @@ def run(config: CompareConfig) -> None:
     print(f"written: {folder / 'comparison.html'}, comparison.json beside it")
 
 
-def main() -> None:
-    """The command line."""
-    launch("compare", run)
-
-
 if __name__ == "__main__":
-    main()
+    entry.compare()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer import build
-from transformer.commands.launch import launch
+from transformer.commands import entry
 from transformer.commands.name import names
 from transformer.commands.search import LIMITS, Way, warn_of_members, way
 from transformer.commands.stream import check_counts, check_files, count_lines, input_lines, text_file
@@ -277,10 +277,5 @@ def run(config: DistillConfig) -> None:
         print(f"\nnow: {command}")
 
 
-def main() -> None:
-    """The command line."""
-    launch("distill", run)
-
-
 if __name__ == "__main__":
-    main()
+    entry.distill()

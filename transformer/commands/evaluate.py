@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from transformer import build
+from transformer.commands import entry
 from transformer.commands.evaluator import Evaluator
-from transformer.commands.launch import launch
 from transformer.commands.name import names
 from transformer.commands.result import case_note, labels, note, show, shown, write
 from transformer.commands.search import differing_note, warn_of_members, way
@@ -66,10 +66,5 @@ def run(config: EvaluateConfig) -> None:
     print(f"written to {folder}: hypotheses, scores as JSON and Markdown")
 
 
-def main() -> None:
-    """The command line."""
-    launch("evaluate", run)
-
-
 if __name__ == "__main__":
-    main()
+    entry.evaluate()

@@ -1,7 +1,10 @@
-"""How a command starts and ends: Hydra composes its config, a user's mistake becomes one sentence and exit code 2."""
+"""How a command starts and ends: Hydra composes its config, a mistake in it becomes one sentence and exit code 2.
+
+What takes seconds to import, torch above all, is imported behind that: --help and a misspelt key do not wait for it.
+"""
 
 import difflib
-import errno
+import importlib
 import io
 import logging
 import os
@@ -9,7 +12,6 @@ import re
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -21,23 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from transformer.commands import help as help_page
-from transformer.commands.trial import finished_before, in_own_folder, is_trial, keep_failure, results_of
-from transformer.config import SCHEMAS, config_dir, register_schemas
-from transformer.error import UserError
-from transformer.monitoring.outcome import forget_failure
+from transformer.config import config_dir, register_schemas
 
 LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # and the extra that has it
 
 PATIENCE = 3.0  # seconds; in a tenth of them torchrun notices that one of its processes has ended
-
-# Errors of the operating system that no file's name comes with and that are still the machine's affair. Libraries
-# raise OSError without a number too, for what they cannot read or reach.
-OUTSIDE = (
-    None,
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-    *(errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EADDRINUSE, errno.ECONNREFUSED, errno.ECONNRESET),
-    *(errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT),
-)
 
 
 def _keys(config: Any, prefix: str = "") -> list[str]:
@@ -63,21 +53,22 @@ def _suggestion(command: str, key: str) -> str:
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
-def _first_line(error: BaseException | None) -> str:
+def first_line(error: BaseException | None) -> str:
+    """The first line of what an error says, else its kind."""
     lines = str(error or "").strip().splitlines()
     return lines[0].strip().rstrip(".:") if lines else type(error).__name__
 
 
 def sentence(error: BaseException, command: str) -> str:
     """One sentence for an error in composing or reading the config."""
-    text = _first_line(error)
+    text = first_line(error)
     if isinstance(error, MissingConfigException):
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         if group == "hydra/launcher" and name in LAUNCHERS:
             return f"hydra/launcher={name} is not installed; say: pip install 'transformer[{LAUNCHERS[name]}]'"
         return f"there is no {group}={name}; choose one of {', '.join(error.options or ['no others'])}"
     if isinstance(error, OverrideParseException):
-        reason = _first_line(error.__cause__ or error.__context__)
+        reason = first_line(error.__cause__ or error.__context__)
         return f"{error.override!r} cannot be read as KEY=VALUE ({reason})"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is not given; say {error.full_key}=..."
@@ -91,7 +82,7 @@ def sentence(error: BaseException, command: str) -> str:
         return "; ".join(line.strip() for line in str(error).splitlines())  # a YAML file that is none: where, and why
     told = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
     text = re.sub(r"Error merging override |: \w+ raised while composing config$", "", text)
-    text += f": {_first_line(told)}" if told and told is not error else ""
+    text += f": {first_line(told)}" if told and told is not error else ""
     where = getattr(told, "full_key", None) or ""
     if isinstance(told, (ConfigKeyError, ConfigAttributeError)):
         return f"{text} (at {where}){_suggestion(command, where)}"
@@ -124,74 +115,32 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
     def task(config: DictConfig) -> None:
         nonlocal composed
         composed = True
-        config = in_own_folder(config, arguments)
-        codes.append(_run_trial(run, config, command) if is_trial(config) else attempt(run, config, command)[0])
+        attempt = importlib.import_module("transformer.commands.attempt")
+        codes.append(attempt.carry_out(run, config, command, arguments))
 
     try:
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(task)()
+        if help_page.is_wanted(arguments):
+            print(help_page.page(command, arguments))
+        else:
+            hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(task)()
     except BrokenPipeError:  # --help | head
-        codes.append(_unread())
+        codes.append(unread())
     except Exception as error:
         if composed:  # then it is no mistake in the command line or a YAML file
             raise
-        _complain(command, sentence(error, command))
+        complain(command, sentence(error, command))
         codes.append(2)
     sys.exit(max(codes, default=0))
 
 
-def _complain(command: str, message: str) -> None:
+def complain(command: str, message: str) -> None:
     """Prints the sentence. Of several processes the first speaks; the others do where it has nothing to say."""
     if os.environ.get("RANK", "0") != "0":
         time.sleep(PATIENCE)  # torchrun ends us before, if another has ended
     print(f"transformer-{command}: {message}", file=sys.stderr)
 
 
-def _unread() -> int:
+def unread() -> int:
     """Whoever read our output has had enough: nothing more is written, the exit code is that of SIGPIPE."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + signal.SIGPIPE
-
-
-def _run_trial(run: Callable[[Any], int | None], config: DictConfig, command: str) -> int:
-    """One run of a multirun: nothing if it was finished before; its failure is kept, its interruption ends them all."""
-    try:
-        if finished_before(config):
-            print(f"{config.name} was finished before: not trained again")
-            forget_failure(results_of(config))
-            return 0
-    except (UserError, OmegaConfBaseException) as error:
-        print(f"{config.name}: {_first_line(error)}", file=sys.stderr)
-    try:
-        code, message = attempt(run, config, command)
-    except Exception as error:  # the others are trained, and the table says what became of this one
-        traceback.print_exc()
-        code, message = 1, f"{type(error).__name__}: {_first_line(error)}"
-    if message:
-        keep_failure(config, message)
-    if code > 128:
-        print("the multirun ends here; the same command with resume=true goes on")
-        sys.exit(code)
-    return code
-
-
-def attempt(run: Callable[[Any], int | None], config: DictConfig, command: str) -> tuple[int, str]:
-    """Runs; what the user can mend becomes a sentence. Returns the exit code, and the sentence if there is one."""
-    try:
-        # Refuses what +KEY=VALUE has made up (a checkpoint with such a config could not be read again), and
-        # interpolations of what is not there.
-        OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), OmegaConf.to_container(config, resolve=True))
-        return run(config) or 0, ""
-    except UserError as error:
-        message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    except OmegaConfBaseException as error:
-        message = sentence(error, command)
-    except BrokenPipeError:
-        return _unread(), ""
-    except OSError as error:
-        if error.filename is None and error.errno not in OUTSIDE:
-            raise  # a descriptor that is none, a child that was not there: no user can mend that
-        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT, ""
-    _complain(command, message)
-    return 2, message

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from transformer.commands.launch import launch
+from transformer.commands import entry
 from transformer.commands.name import names
 from transformer.config import PlotConfig
 from transformer.error import UserError
@@ -26,10 +26,5 @@ def run(config: PlotConfig) -> None:
     print(f"written: {output}")
 
 
-def main() -> None:
-    """The command line."""
-    launch("plot", run)
-
-
 if __name__ == "__main__":
-    main()
+    entry.plot()

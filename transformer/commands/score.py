@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from transformer import build
-from transformer.commands.launch import launch
+from transformer.commands import entry
 from transformer.commands.name import names
 from transformer.commands.stream import check_counts, check_files, count_lines, json_line, output_file, printed
 from transformer.config import ScoreConfig
@@ -64,10 +64,5 @@ def run(config: ScoreConfig) -> None:
     print(told, file=sys.stderr)
 
 
-def main() -> None:
-    """The command line."""
-    launch("score", run)
-
-
 if __name__ == "__main__":
-    main()
+    entry.score()

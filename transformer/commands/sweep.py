@@ -1,11 +1,8 @@
 """transformer-sweep: trainings whose settings Optuna chooses; killed, it goes on; several processes share the work."""
 
 import os
-import re
-import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from transformer import build
 from transformer.build.run import monitored_is_lower_better
-from transformer.commands import train
+from transformer.commands import entry, train
+from transformer.commands.argument import key_of
+from transformer.commands.attempt import attempt
 from transformer.commands.best import write_best
-from transformer.commands.launch import attempt, launch, sentence
+from transformer.commands.launch import sentence
 from transformer.commands.resume import flat, plain
 from transformer.commands.study import Plan, Pruned, Pruning, Study, Taken
 from transformer.commands.table import conclude
@@ -32,23 +31,7 @@ from transformer.monitoring.outcome import Failure, read_outcome, read_trial, sc
 from transformer.training.checkpoint import complete
 from transformer.training.space import Dimension, check_space, word
 
-OWN = tuple(field.name for field in fields(SweepConfig))
 OURS = ("name", "resume", "overwrite", "training.monitor")  # settings of training that this command sets itself
-
-
-def key_of(argument: str) -> str:
-    """The key of a word on a command line."""
-    return argument.lstrip("+~").partition("=")[0]
-
-
-def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words of a command line that are for the sweep, and those that are for the training of each trial."""
-
-    def is_own(argument: str) -> bool:
-        is_override = "=" in argument or argument.startswith("~")
-        return argument.startswith("-") or not is_override or re.split(r"[.@]", key_of(argument))[0] in OWN
-
-    return [a for a in arguments if is_own(a)], [a for a in arguments if not is_own(a)]
 
 
 def composed(words: Sequence[str]) -> DictConfig:
@@ -206,12 +189,5 @@ def _trials(study: Study, folder: Path) -> list[Trial]:
     return found
 
 
-def main() -> None:
-    """The command line."""
-    own, training = divided(sys.argv[1:])
-    sys.argv[1:] = own
-    launch("sweep", partial(run, training))
-
-
 if __name__ == "__main__":
-    main()
+    entry.sweep()

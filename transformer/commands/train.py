@@ -5,8 +5,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from transformer import build
+from transformer.commands import entry
 from transformer.commands.final import evaluate_best, try_final
-from transformer.commands.launch import launch
 from transformer.commands.resume import plain
 from transformer.commands.start import clear, data, refuse, resumed, tell
 from transformer.config import TrainConfig, check
@@ -80,10 +80,5 @@ def _train(config: TrainConfig, world: World, folder: Path, others: Sequence[Obs
     return 0
 
 
-def main() -> None:
-    """The command line."""
-    launch("train", run)
-
-
 if __name__ == "__main__":
-    main()
+    entry.train()

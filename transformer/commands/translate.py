@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from transformer import build
+from transformer.commands import entry
 from transformer.commands.attention import align, make_aligner
 from transformer.commands.form import FORMS, Line
-from transformer.commands.launch import launch
 from transformer.commands.name import names
 from transformer.commands.search import warn_of_members, way
 from transformer.commands.stream import (
@@ -109,10 +109,5 @@ def run(config: TranslateConfig) -> None:
                 alignments.flush()
 
 
-def main() -> None:
-    """The command line."""
-    launch("translate", run)
-
-
 if __name__ == "__main__":
-    main()
+    entry.translate()
