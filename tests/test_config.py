@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import typing
 from typing import Any
 
@@ -27,6 +28,7 @@ def config(**changed: Any) -> TrainConfig:
                 "max_steps": None,
                 "accumulate": 1,
                 "clip_norm": 1.0,
+                "ema_decay": None,
                 "label_smoothing": 0.1,
                 "patience": None,
                 "bleu_every_epochs": 1,
@@ -64,6 +66,23 @@ def test_a_number_below_its_bound_is_named_with_it(key: str) -> None:
 def test_label_smoothing_stays_below_one(bad: float) -> None:
     with pytest.raises(UserError, match=rf"^training\.label_smoothing is {bad}, but must be below 1$"):
         check(config(training__label_smoothing=bad))
+
+
+@pytest.mark.parametrize(
+    ("key", "bad", "told"),
+    [
+        ("training.clip_norm", 0, "must be above 0, or null for no limit"),
+        ("training.clip_norm", -1.0, "must be above 0, or null for no limit"),
+        ("training.clip_norm", math.nan, "must be above 0, or null for no limit"),
+        ("training.ema_decay", 1.0, "must be at least 0 and below 1, or null for none"),
+        ("training.ema_decay", -0.1, "must be at least 0 and below 1, or null for none"),
+        ("training.ema_decay", math.nan, "must be at least 0 and below 1, or null for none"),
+        ("seed", 2**63, "must be below 2 to the power of 63"),
+    ],
+)
+def test_a_number_outside_its_range_is_named_with_it(key: str, bad: float, told: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(f'{key} is {bad}, but {told}')}$"):
+        check(config(**{key.replace(".", "__"): bad}))
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../other", "a/../../b", "/tmp/x", "/"])

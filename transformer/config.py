@@ -277,7 +277,6 @@ LEAST = {
     "training.max_epochs": 1,
     "training.max_steps": 1,
     "training.accumulate": 1,
-    "training.clip_norm": 0,
     "training.label_smoothing": 0,
     "training.patience": 1,
     "training.bleu_every_epochs": 0,
@@ -302,6 +301,14 @@ def check(config: TrainConfig) -> None:
         value = attrgetter(key)(config)
         if value is not None and not value >= least:  # nan is refused too
             raise UserError(f"{key} is {value}, but must be at least {least}")
+    if config.training.clip_norm is not None and not config.training.clip_norm > 0:
+        raise UserError(f"training.clip_norm is {config.training.clip_norm}, but must be above 0, or null for no limit")
+    if config.training.ema_decay is not None and not 0 <= config.training.ema_decay < 1:
+        raise UserError(
+            f"training.ema_decay is {config.training.ema_decay}, but must be at least 0 and below 1, or null for none"
+        )
+    if not config.seed < 2**63:
+        raise UserError(f"seed is {config.seed}, but must be below 2 to the power of 63")
     if not config.training.label_smoothing < 1:
         raise UserError(f"training.label_smoothing is {config.training.label_smoothing}, but must be below 1")
     if config.schedule.get("monitor") == "bleu" and not config.training.bleu_every_epochs:

@@ -58,7 +58,7 @@ def test_checkpoints_and_files_stand_side_by_side(
     ended, data = compared(call, calm, tmp_path, f"systems=[{run.best},{text}]", "significance=randomization")
     assert [row["system"] for row in data["scores"]] == ["run/best", "/".join(text.parts[-2:])]
     assert data["scores"][1]["scores"]["BLEU"]["value"] == pytest.approx(100)
-    hypotheses = run.folder / "results" / "run" / "evaluation" / "test.hyp.txt"
+    hypotheses = run.folder / "results" / "run" / "final" / "test.hyp.txt"
     call("evaluate", [f"checkpoint={run.best}", "output_dir=ev", "n_bootstrap=0", *calm], tmp_path)
     assert (tmp_path / "out" / "system1.hyp.txt").read_text() == (tmp_path / "ev" / "test.hyp.txt").read_text()
     assert hypotheses.exists()

@@ -61,7 +61,7 @@ def test_a_student_trains_on_it_and_keeps_the_real_validation_and_test_splits(
     assert data.validation.tgt == f"{tiny_text}/valid.tgt"
     assert data.tests.test.tgt == f"{tiny_text}/test.tgt"
     assert "12 of 12 pairs used" in ended.out
-    assert (folder.parent / "results" / "student" / "evaluation" / "test.hyp.txt").read_text().count("\n") == 12
+    assert (folder.parent / "results" / "student" / "final" / "test.hyp.txt").read_text().count("\n") == 12
 
 
 def test_real_and_distilled_text_are_mixed_and_validated_on_the_real_split(

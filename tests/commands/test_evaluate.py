@@ -76,7 +76,7 @@ def test_every_line_of_the_source_has_its_hypothesis(run: Any, call: Any, calm: 
 def test_a_split_is_decoded_as_at_the_end_of_training(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
     ended = evaluate(call, run, calm, tmp_path, "n_bootstrap=1000")
     assert ended.code == 0, ended.err
-    before = run.folder / "results" / "run" / "evaluation"
+    before = run.folder / "results" / "run" / "final"
     assert (tmp_path / "out" / "test.hyp.txt").read_bytes() == (before / "test.hyp.txt").read_bytes()
     now, then = content(tmp_path, "test"), json.loads((before / "test.json").read_text())
     assert now["results"][0]["scores"] == then["results"][0]["scores"]

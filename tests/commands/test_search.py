@@ -137,7 +137,7 @@ def test_evaluate_searches_with_each_as_its_run_did(
     searches = {name: leaf["_target_"].rpartition(".")[2] for name, leaf in data["decoding"].items()}
     assert list(searches.values()) == ["Beam", "Greedy"]
     assert list(searches) == [row["system"] for row in data["results"]]
-    before = run.folder / "results" / "run" / "evaluation" / "test.hyp.txt"
+    before = run.folder / "results" / "run" / "final" / "test.hyp.txt"
     beam, short = sorted((tmp_path / "out").glob("test.*.hyp.txt"), key=lambda path: "greedy" in path.name)
     assert beam.read_bytes() == before.read_bytes() != short.read_bytes()
     alike = call("evaluate", [f"checkpoint=[{run.best},{greedy}]", "output_dir=alike", *as_before(), *common], tmp_path)

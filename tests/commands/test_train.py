@@ -16,6 +16,7 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from transformer.evaluation.metrics import Bleu
 from transformer.training.checkpoint import load_tensors, verify
 
 TIMES = ("seconds", "train_seconds", "tokens_per_second", "peak_memory_mib")
@@ -98,7 +99,7 @@ def test_the_config_with_the_results_is_the_one_in_the_checkpoints(run: Any) -> 
 
 
 def test_the_best_checkpoint_is_evaluated(run: Any) -> None:
-    folder = run.folder / "results" / "run" / "evaluation"
+    folder = run.folder / "results" / "run" / "final"
     assert sorted(path.name for path in folder.iterdir()) == ["test.hyp.txt", "test.json", "test.md"]
     assert (folder / "test.hyp.txt").read_text().count("\n") == 12
     content = json.loads((folder / "test.json").read_text())
@@ -166,6 +167,13 @@ def test_overwriting_costs_nothing_when_the_new_run_cannot_start(mistake: str, c
     assert snapshot(copied_run.folder / "saved") | snapshot(copied_run.folder / "results") == before
 
 
+def test_overwriting_costs_nothing_when_its_results_cannot_be_written(copied_run: Any, call: Any) -> None:
+    before = snapshot(copied_run.folder / "saved")
+    ended = call("train", [*copied_run.overrides, "overwrite=true", "results_dir=/dev/null"], copied_run.folder)
+    assert ended.sentence == "transformer-train: /dev/null/run: Not a directory"
+    assert snapshot(copied_run.folder / "saved") == before
+
+
 def test_overwriting_leaves_nothing_of_the_run_before(copied_run: Any, call: Any) -> None:
     (copied_run.folder / "saved" / "other").mkdir()
     more = ["overwrite=true", "monitor=none", "final.splits=[]", "training.max_steps=3"]
@@ -203,6 +211,53 @@ def test_resuming_with_another_rate_is_refused_with_both(copied_run: Any, call: 
         "warm_start.checkpoint=saved/run/last it begins with the weights of this one)"
     )
     assert snapshot(copied_run.folder) == before
+
+
+def test_resuming_on_another_text_is_refused(quick: list[str], call: Any, tmp_path: Path, tiny_text: Path) -> None:
+    moved = tmp_path / "moved.tgt"
+    text = (tiny_text / "train.tgt").read_bytes()
+    moved.write_bytes(text)
+    arguments = [*quick, f"data.train.tgt={moved}", "training.max_epochs=1"]
+    assert call("train", arguments, tmp_path).code == 0
+    before = snapshot(tmp_path / "saved")
+    moved.write_bytes(text.replace(b"house", b"mouse"))
+    ended = call("train", [*arguments, "resume=true", "training.max_epochs=2"], tmp_path)
+    assert re.fullmatch(
+        r"transformer-train: this run cannot be resumed, for its text has changed: train \(\w{12}..., now \w{12}...\); "
+        r"put the files back, or use another name \(with warm_start.checkpoint=saved/run/step_\d+ it begins .*\)",
+        ended.sentence,
+    )
+    assert snapshot(tmp_path / "saved") == before
+
+
+def test_a_save_that_was_cut_off_is_ended_when_the_run_goes_on(copied_run: Any, call: Any) -> None:
+    saved = copied_run.folder / "saved" / "run"
+    for link in ("best", "last"):
+        (saved / link).unlink()
+        (saved / link).symlink_to("step_000000008")
+    ended = call("train", [*copied_run.overrides, "resume=true"], copied_run.folder)
+    assert ended.code == 0, ended.err
+    assert (saved / "last").resolve().name == "step_000000016"
+
+
+def test_validation_scores_count_the_pairs_that_its_loss_counts(
+    quick: list[str], call: Any, tmp_path: Path, tiny_text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[list[str]] = []
+    score = Bleu.score
+
+    def noted(self: Bleu, hypotheses: Sequence[str], references: Sequence[str], n_bootstrap: int) -> Any:
+        scored.append(list(references))
+        return score(self, hypotheses, references, n_bootstrap)
+
+    monkeypatch.setattr(Bleu, "score", noted)
+    texts = {side: (tiny_text / f"valid.{side}").read_text() for side in ("src", "tgt")}
+    for side, more in (("src", "dog\n"), ("tgt", "\n")):
+        (tmp_path / side).write_text(more + texts[side] + "dog " * 70 + "\n")
+    files = [f"data.validation.{side}={tmp_path / side}" for side in ("src", "tgt")]
+    ended = call("train", [*quick, *files, "training.max_epochs=1"], tmp_path)
+    assert "left out: 1 empty side, 1 over max_len\n" in ended.out
+    assert scored == [texts["tgt"].splitlines()]
 
 
 def test_a_run_of_two_epochs_and_then_a_third_is_one_of_three(

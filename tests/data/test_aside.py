@@ -1,3 +1,4 @@
+import os
 import threading
 from pathlib import Path
 
@@ -59,3 +60,19 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/folder cannot be written"), written_aside(tmp_path / "file" / "folder"):
         pass
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    left, young, other = (
+        tmp_path / f".store-{name}-{32 * digit}" for name, digit in (("a", "0"), ("b", "1"), ("c", "z"))
+    )
+    for folder in (left, young, other):
+        folder.mkdir()
+        (folder / "file").write_text("x")
+    for folder in (left, other):
+        os.utime(folder, (0, 0))
+    with written_aside(tmp_path / "slow") as slow:
+        os.utime(slow, (0, 0))
+        with written_aside(tmp_path / "store-a"):
+            assert slow.is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([young.name, other.name, "slow", "store-a"])

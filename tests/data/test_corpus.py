@@ -1,4 +1,5 @@
 import gzip
+import re
 import shutil
 import sys
 import types
@@ -86,6 +87,11 @@ def test_misspelt_key_and_reserved_name_are_told(tmp_path: Path) -> None:
         files_corpus(tmp_path, train={"source": "a"})
     with pytest.raises(UserError, match=r"data\.tests\.train: a test split cannot be called train"):
         files_corpus(tmp_path, tests={"train": {"tsv": "a"}})
+    for name in ("a/b", "..", ""):
+        with pytest.raises(
+            UserError, match=rf"^data\.tests\.{re.escape(name)}: '{re.escape(name)}' becomes part of a "
+        ):
+            files_corpus(tmp_path, tests={name: {"tsv": "a"}})
 
 
 def test_prepare_names_the_missing_file(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_one_run_has_every_epoch_once_and_the_final_scores(folder):
     for tag, field in (("valid/loss", "valid_loss"), ("valid/bleu", "bleu"), ("train/loss", "train_loss")):
         found = rows(folder, f"select step, value from metrics where key = '{tag}' order by step")
         assert found == [(epoch["step"], pytest.approx(epoch[field])) for epoch in epochs]
-    scores = json.loads((folder / "results" / "run" / "evaluation" / "test.json").read_text())["results"][0]["scores"]
+    scores = json.loads((folder / "results" / "run" / "final" / "test.json").read_text())["results"][0]["scores"]
     ((step, value),) = rows(folder, "select step, value from metrics where key = 'test/chrF2'")
     assert (step, value) == (16, pytest.approx(scores["chrF2"]["value"]))
     ((signature,),) = rows(folder, "select value from tags where key = 'test/chrF2 signature'")

@@ -90,7 +90,7 @@ def test_settings_and_final_scores_are_there(parts):
         if record.HasField("summary"):
             summary |= values(record.summary.update)
     assert (config["model.d_model"], config["schedule"], config["training.max_epochs"]) == (16, "Plateau", 2)
-    scores = json.loads((results / "evaluation" / "test.json").read_text())["results"][0]["scores"]
+    scores = json.loads((results / "final" / "test.json").read_text())["results"][0]["scores"]
     assert summary["test/chrF2"] == pytest.approx(scores["chrF2"]["value"])
     assert summary["test/chrF2 signature"] == scores["chrF2"]["signature"]
 

@@ -374,3 +374,28 @@ def test_tensors_come_back_bit_by_bit(tmp_path):
 def test_the_manifest_is_readable_text(make):
     path = save(make(), 1, 2.0)
     assert json.loads((path / MANIFEST).read_text(encoding="utf-8"))["epoch"] == 1
+
+
+def test_links_of_a_save_that_was_cut_off_are_mended(make):
+    checkpoints = make()
+    save(checkpoints, 1, monitored=2.0)
+    save(checkpoints, 2, monitored=1.0)
+    for name in ("best", "last"):
+        (checkpoints.folder / name).unlink()
+    checkpoints.tidy(newest_intact(checkpoints.folder)[0])
+    assert {os.readlink(checkpoints.folder / name) for name in ("best", "last")} == {"step_000000002"}
+
+
+def test_a_checkpoint_that_was_set_aside_is_put_back(make):
+    checkpoints = make()
+    save(checkpoints, 1, monitored=1.0)
+    path = save(checkpoints, 2, monitored=2.0)
+    aside = path.with_name(f".{path.name}.replaced")
+    path.rename(aside)
+    newest, _ = newest_intact(checkpoints.folder)
+    assert newest == aside
+    checkpoints.tidy(newest)
+    assert checkpoints.place(newest) == path
+    assert verify(path)["step"] == 2
+    assert names(checkpoints.folder) == ["best", "last", "step_000000001", "step_000000002"]
+    assert os.readlink(checkpoints.folder / "last") == path.name

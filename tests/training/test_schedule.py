@@ -177,8 +177,11 @@ def test_the_others_have_no_state(schedule):
         (lambda: WarmupStableDecay(10, 20, -1, 0.1), "decay_steps must be at least 0, not -1"),
         (lambda: WarmupStableDecay(10, 20, 5, -0.5), "final_factor must lie between 0 and 1, not be -0.5"),
         (lambda: Plateau(1, "loss", 0.5, 1, 0.0, 0.0), "monitor must be valid_loss or bleu, not loss"),
-        (lambda: Plateau(1, "bleu", -0.5, 1, 0.0, 0.0), "factor must lie between 0 and 1, not be -0.5"),
-        (lambda: Plateau(1, "bleu", 1.0, 1, 0.0, 0.0), "[Ff]actor should be < 1.0"),
+        (lambda: Plateau(1, "bleu", -0.5, 1, 0.0, 0.0), "factor must be above 0 and below 1, not -0.5"),
+        (lambda: Plateau(1, "bleu", 1.0, 1, 0.0, 0.0), "factor must be above 0 and below 1, not 1.0"),
+        (lambda: Plateau(1, "bleu", 0.5, -1, 0.0, 0.0), "patience must be at least 0, not -1"),
+        (lambda: Plateau(1, "bleu", 0.5, 1, -1.0, 0.0), "threshold must be at least 0 and finite, not -1.0"),
+        (lambda: Plateau(1, "bleu", 0.5, 1, math.nan, 0.0), "threshold must be at least 0 and finite, not nan"),
         (lambda: Plateau(1, "bleu", 0.5, 1, 0.0, 2.0), "min_factor must lie between 0 and 1, not be 2.0"),
     ],
 )

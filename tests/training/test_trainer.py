@@ -13,7 +13,7 @@ from transformer.data.batching import Bucket, padding_efficiency
 from transformer.training.checkpoint import load_tensors, read_manifest, verify
 from transformer.training.schedule import Plateau
 from transformer.training.signals import Interrupted
-from transformer.training.trainer import Decoded, Limits, describe
+from transformer.training.trainer import Decoded, Limits
 from transformer.training.validate import validate
 
 
@@ -218,9 +218,11 @@ def test_a_signal_ends_the_run_after_the_update_with_a_checkpoint(toy, tmp_path,
     assert verify(tmp_path / "last")["step"] == 2
 
 
-def test_a_signal_at_the_last_step_leaves_the_run_finished(toy, tmp_path):
+def test_a_signal_at_the_last_step_leaves_the_training_finished(toy, tmp_path):
+    """It is validated, and ends the process only then: what would follow is not begun."""
     recorder = toy.Recorder(stop_after=3)
-    toy.trainer(tmp_path, max_steps=3, observers=[recorder]).fit("run", {})
+    with pytest.raises(Interrupted):
+        toy.trainer(tmp_path, max_steps=3, observers=[recorder]).fit("run", {})
     assert [(end.step, end.best) for end in recorder.epochs] == [(3, True)]
     assert read_manifest(tmp_path / "last")["monitored"] == recorder.epochs[0].valid_loss
 
@@ -291,12 +293,3 @@ def test_best_goes_by_whatever_score_is_monitored(toy, tmp_path, lower_is_better
     epochs = [read_manifest(path) for path in sorted(tmp_path.glob("step_*"))]
     assert [manifest["monitored"] for manifest in epochs] == [50.0, 40.0, 60.0]
     assert read_manifest(tmp_path / "best")["step"] == epochs[best - 1]["step"]
-
-
-def test_describe_counts_every_parameter_once(toy):
-    model = toy.model()
-    lines = describe(model).splitlines()
-    counts = [int(line.rpartition(" ")[2].replace(",", "")) for line in lines]
-    assert sum(counts) == model.n_parameters
-    assert lines[0] == "  src_embedding: 160"
-    assert not any("output" in line or "tgt_embedding" in line for line in lines)  # tied

@@ -239,3 +239,52 @@ def test_changed_data_are_refused(toy, make_run, straight, tmp_path):
     torch.save(training | {"loader": {"epoch": 2, "position": 5}}, path / "training.pt")
     with pytest.raises(UserError, match="position is batch 5 of epoch 2, which has 2 batches; resume with the data"):
         trainer.load(path)
+
+
+@pytest.mark.parametrize("max_steps", [4, 5])
+def test_killed_in_the_validation_behind_the_last_update_it_is_made_up_for(toy, make_run, tmp_path, max_steps):
+    """Whether max_steps cuts an epoch short or ends with one; a checkpoint of the last update is there already."""
+    whole = toy.Recorder()
+    expected = make_run(tmp_path / "whole", max_steps=max_steps, every=max_steps, observers=[whole])
+    expected.fit("run", {})
+
+    class Killed(BaseException):
+        pass
+
+    def kill():
+        raise Killed
+
+    killed = make_run(tmp_path / "run", max_steps=max_steps, every=max_steps)
+    killed._end_epoch = lambda: kill() if killed.progress.step == max_steps else type(killed)._end_epoch(killed)
+    with pytest.raises(Killed):
+        killed.fit("run", {})
+    newest, _ = newest_intact(tmp_path / "run")
+    assert newest is not None
+    assert newest.name == f"step_{max_steps:09d}"
+    resumed = toy.Recorder()
+    trainer = make_run(tmp_path / "run", init=12, max_steps=max_steps, observers=[resumed])
+    scramble()
+    trainer.load(newest)
+    trainer.fit("run", {})
+    assert [toy.without_clock(end) for end in resumed.epochs] == [toy.without_clock(whole.epochs[-1])]
+    assert os.readlink(tmp_path / "run" / "best") == os.readlink(tmp_path / "whole" / "best")
+    found, wanted = toy.tensors(trainer), toy.tensors(expected)
+    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+
+
+def test_a_signal_in_the_last_validation_is_heeded(toy, make_run, tmp_path):
+    trainer = make_run(tmp_path, max_epochs=1)
+    validated = trainer._end_epoch
+
+    def asked_to_stop():
+        os.kill(os.getpid(), signal.SIGTERM)
+        validated()
+
+    trainer._end_epoch = asked_to_stop
+    with pytest.raises(Interrupted) as caught:
+        trainer.fit("run", {})
+    assert caught.value.exit_code == 128 + signal.SIGTERM
+    again = make_run(tmp_path, init=12, max_epochs=1, observers=[recorder := toy.Recorder()])
+    again.load(newest_intact(tmp_path)[0])
+    again.fit("run", {})
+    assert (recorder.steps, recorder.epochs) == ([], [])

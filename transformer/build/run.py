@@ -17,7 +17,6 @@ from transformer.build.stored import Loaded
 from transformer.build.supply import supplies
 from transformer.build.warm import keeps_tokenizer, provenance, take_up
 from transformer.config import TrainConfig
-from transformer.data.corpus import Corpus
 from transformer.decoding.alignment import Aligner
 from transformer.decoding.translator import Translator
 from transformer.error import UserError
@@ -60,7 +59,7 @@ def validation_decoder(
     metric = instantiate(config.validation_metric, "validation_metric", Metric)  # type: ignore[type-abstract]
     aligner = Aligner([built], source.tokenizers, config.translation.max_tokens, device)
     others = validation_scores(config)
-    return partial(_decode, decoder, aligner, metric, others, source.corpus, config.training.n_samples, world)
+    return partial(_decode, decoder, aligner, metric, others, source, config.training.n_samples, world)
 
 
 def validation_scores(config: TrainConfig) -> dict[str, Metric]:
@@ -90,12 +89,16 @@ def _decode(
     aligner: Aligner,
     metric: Metric,
     others: dict[str, Metric],
-    corpus: Corpus,
+    source: Data,
     n_samples: int,
     world: World,
 ) -> Decoded | None:
-    """Each process translates its share of the sentences; the main process scores all, the others have None."""
-    pairs = list(corpus.pairs("validation"))
+    """Each process translates its share of the sentences; the main process scores all, the others have None.
+
+    Sentences are those of the pairs whose loss is reckoned: without a blank side, and not too long.
+    """
+    usable = set(source.validation.lines.tolist())
+    pairs = [pair for line, pair in enumerate(source.corpus.pairs("validation"), start=1) if line in usable]
     own = [best[0] for best in decoder.translate(pair.src for pair in pairs[world.rank :: world.size])]
     shares = world.gather([(best.text, best.ids) for best in own])
     if not world.is_main:
@@ -219,6 +222,7 @@ def trainer(config: TrainConfig, world: World, source: Data, start: Loaded | Non
         identify=partial(_identify, source),
         environment={
             "seed": str(config.seed),
+            **{f"{split}_text": text for split, text in source.texts.items()},
             **environment(world.device),
             **({"warm_start": provenance(start)} if start else {}),
         },

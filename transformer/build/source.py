@@ -32,6 +32,11 @@ class Data:
     train: PairStore
     validation: PairStore
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """The fingerprint of each split's text."""
+        return {"train": self.train.text, "validation": self.validation.text}
+
 
 def data(config: TrainConfig, tokenizers: TokenizerPair | None = None) -> Data:
     """Corpus, tokenizers (trained if none are given) and prepared pairs."""

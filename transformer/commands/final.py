@@ -31,7 +31,7 @@ def evaluate_best(config: TrainConfig, source: build.Data, world: World, observe
     best = Path(config.saved_dir) / config.name / "best"
     loaded = build.load(best, config.runtime, world.device)
     way = Way(plain(config)["decoding"], config.translation, Precision("fp32", world.device))
-    folder = Path(config.results_dir) / config.name / "evaluation"
+    folder = Path(config.results_dir) / config.name / "final"
     facts = {"checkpoint": str(best), "step": loaded.manifest["step"]}
     metrics = build.metrics(config.metrics)
     evaluator = Evaluator(loaded, way, metrics, config.final.n_bootstrap, world, folder, facts)

@@ -1,11 +1,13 @@
 """What may change between a run and its resumption."""
 
+from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from transformer.config import TrainConfig
 from transformer.error import UserError
+from transformer.training.checkpoint import read_manifest
 
 # Everything else decides the bits of the weights.
 MAY_CHANGE = (
@@ -89,4 +91,25 @@ def refuse_changes(saved: TrainConfig, now: TrainConfig) -> None:
         raise UserError(
             f"this run cannot be resumed with another config: {told}; change it back, or use another name "
             f"(with warm_start.checkpoint={now.saved_dir}/{now.name}/last it begins with the weights of this one)"
+        )
+
+
+def refuse_other_texts(checkpoint: Path, texts: dict[str, str]) -> None:
+    """Refuses to resume a run on another text than it has begun with.
+
+    Args:
+        checkpoint: from which it would go on.
+        texts: split -> fingerprint of its text.
+
+    Raises:
+        UserError: naming the splits that differ.
+    """
+    environment = read_manifest(checkpoint)["environment"]
+    before = {split: environment.get(f"{split}_text", text) for split, text in texts.items()}  # older ones do not tell
+    differing = [split for split, text in texts.items() if before[split] != text]
+    if differing:
+        told = ", ".join(f"{split} ({before[split][:12]}..., now {texts[split][:12]}...)" for split in differing)
+        raise UserError(
+            f"this run cannot be resumed, for its text has changed: {told}; put the files back, or use another name "
+            f"(with warm_start.checkpoint={checkpoint} it begins with the weights of this one)"
         )

@@ -6,15 +6,16 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from transformer import build
-from transformer.commands.resume import refuse_changes
+from transformer.commands.resume import refuse_changes, refuse_other_texts
 from transformer.config import TrainConfig
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
 from transformer.training.checkpoint import TOKENIZER, is_checkpoint, newest_intact, read_manifest
 from transformer.training.distributed import World
 from transformer.training.environment import differences
+from transformer.training.inventory import describe
 from transformer.training.lock import LOCK
-from transformer.training.trainer import Trainer, describe
+from transformer.training.trainer import Trainer
 
 
 def refuse(config: TrainConfig, saved: Path) -> None:
@@ -35,13 +36,22 @@ def refuse(config: TrainConfig, saved: Path) -> None:
 
 
 def clear(config: TrainConfig, saved: Path) -> None:
-    """Makes room for a run that starts anew."""
+    """Makes room for a run that starts anew; first of all the folder of its results is tried.
+
+    Raises:
+        OSError: that folder cannot be made or written; nothing has been deleted.
+    """
+    results = Path(config.results_dir) / config.name
+    results.mkdir(parents=True, exist_ok=True)
+    tried = results / ".tried"
+    tried.write_text("room for more than nothing\n", encoding="utf-8")
+    tried.unlink()
     for path in saved.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name != LOCK:
             path.unlink()
-    shutil.rmtree(Path(config.results_dir) / config.name, ignore_errors=True)
+    shutil.rmtree(results, ignore_errors=True)
 
 
 def resumed(config: TrainConfig, saved: Path) -> tuple[Path | None, TrainConfig]:
@@ -68,7 +78,10 @@ def data(config: TrainConfig, world: World, newest: Path | None, start: build.Lo
     if world.is_main:
         build.data(config, tokenizers)
     world.any(False)
-    return build.data(config, tokenizers)
+    source = build.data(config, tokenizers)
+    if newest:
+        refuse_other_texts(newest, source.texts)
+    return source
 
 
 def tell(
@@ -77,7 +90,7 @@ def tell(
     """Says what is trained on what, and keeps the resolved config with the results."""
     if newest:
         print(f"resumed from {newest}, step {trainer.progress.step}")
-        for change in differences(read_manifest(newest).get("environment", {}), trainer.environment):
+        for change in differences(read_manifest(newest)["environment"], trainer.environment):
             print(f"since then {change}: the bits may come out differently")
     for split, store in (("train", source.train), ("validation", source.validation)):
         left_out = ", ".join(f"{n} {reason}" for reason, n in store.left_out.items() if n) or "none"

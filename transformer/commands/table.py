@@ -95,7 +95,7 @@ def _test(outcomes: Sequence[Outcome | None]) -> tuple[str, list[str], Metric]:
 
 
 def _translations(folder: Path, trial: Trial, split: str) -> list[str]:
-    path = folder / trial.name / "evaluation" / f"{split}.hyp.txt"
+    path = folder / trial.name / "final" / f"{split}.hyp.txt"
     if not path.is_file():
         raise UserError(f"{path} is not there any more")
     return list(read_lines(path))

@@ -55,6 +55,10 @@ def _train(config: TrainConfig, world: World, folder: Path, others: Sequence[Obs
     if world.rank:  # the same weights as the others from here on, but dropout of its own
         seed_everything(config.seed, world.rank)
     if newest:
+        newest = trainer.checkpoints.place(newest)
+        if world.is_main:
+            trainer.checkpoints.tidy(newest)
+        world.any(False)
         trainer.load(newest)
         origin = read_manifest(newest).get("environment", {}).get("warm_start")
         trainer.environment |= {"warm_start": origin} if origin else {}

@@ -164,6 +164,16 @@ def check_languages(src_language: str, tgt_language: str) -> None:
         )
 
 
+def check_name(key: str, name: str) -> None:
+    """Refuses a name that files cannot have, for a split's translations are files.
+
+    Raises:
+        UserError: with the key that it stands in.
+    """
+    if not name.strip(".") or "/" in name or "\0" in name:
+        raise UserError(f"{key}: {name!r} becomes part of a file's name and cannot have a slash; give it another name")
+
+
 class BundledCorpus(Corpus):
     """The small English-German corpus that comes with the project; written by transformer.data.grammar, never fetched.
 
@@ -280,6 +290,7 @@ class FilesCorpus(Corpus):
         for name, files in tests.items():
             if name in ("train", "validation"):
                 raise UserError(f"data.tests.{name}: a test split cannot be called {name}; give it another name")
+            check_name(f"data.tests.{name}", name)
             if parts := _parts_of(files, f"data.tests.{name}"):
                 self._parts[name] = parts
 

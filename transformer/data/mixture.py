@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from transformer.data.batching import Batching
-from transformer.data.corpus import Corpus, Part
+from transformer.data.corpus import Corpus, Part, check_name
 from transformer.error import UserError
 
 
@@ -42,6 +42,8 @@ class MixtureCorpus(Corpus):
                     f"{languages[first][0]} into {languages[first][1]}; set its src_language and tgt_language alike"
                 )
         super().__init__(*languages[first])
+        for name in self.corpora:
+            check_name(f"data.corpora.{name}", name)
         if not 0 < temperature < float("inf"):
             raise UserError(f"data.temperature is {temperature}, but must be above 0 and finite")
         if weights and set(weights) != set(self.corpora):
@@ -109,8 +111,9 @@ class MixtureCorpus(Corpus):
         for name, n in zip(self.corpora, usable.tolist(), strict=True):
             if not n:
                 raise UserError(f"no pair of data.corpora.{name} can be trained on; leave it out, or see its text")
-        weights = [self.weights[name] for name in self.corpora] if self.weights else usable ** (1 / self.temperature)
-        return Mixed(batching, corpus_of, np.asarray(weights, dtype=float))
+        weights = np.array([self.weights[name] for name in self.corpora] if self.weights else usable, dtype=float)
+        shares = weights / weights.max()  # before the power, which would overflow
+        return Mixed(batching, corpus_of, shares if self.weights else shares ** (1 / self.temperature))
 
 
 class Mixed(Batching):

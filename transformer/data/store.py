@@ -36,6 +36,7 @@ class PairStore:
             "over max_len" (more than max_len tokens on a side).
         n_read: pairs read, those left out included.
         max_len: the most tokens a side may have, without BOS and EOS.
+        text: the fingerprint of the split it was made from, see `Corpus.fingerprint`; empty where nobody gave it.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class PairStore:
         left_out: dict[str, int],
         n_read: int,
         max_len: int,
+        text: str = "",
     ) -> None:
         """Takes (ids, offsets) of each side; see the attributes."""
         self._src_ids, self._src_offsets = src
@@ -56,6 +58,7 @@ class PairStore:
         self.left_out = left_out
         self.n_read = n_read
         self.max_len = max_len
+        self.text = text
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -84,8 +87,8 @@ class PairStore:
         return counts
 
     @staticmethod
-    def open(folder: Path) -> "PairStore":
-        """Maps a store into memory.
+    def open(folder: Path, text: str = "") -> "PairStore":
+        """Maps a store into memory; text: see the attribute.
 
         Raises:
             UserError: it is damaged: a file is missing or has not the size that the manifest says.
@@ -108,6 +111,7 @@ class PairStore:
                 dict(manifest["left_out"]),
                 int(manifest["n_read"]),
                 int(manifest["max_len"]),
+                text,
             )
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(
@@ -131,16 +135,17 @@ def prepare_store(corpus: Corpus, split: str, tokenizers: TokenizerPair, max_len
     Raises:
         UserError: the corpus is at fault, or no pair of it can be used.
     """
-    key = f"{_FORMAT} {corpus.fingerprint(split)} {tokenizers.fingerprint()} {max_len}"
+    text = corpus.fingerprint(split)
+    key = f"{_FORMAT} {text} {tokenizers.fingerprint()} {max_len}"
     folder = Path(cache_dir) / f"store-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
     if folder.exists():
         try:
-            return PairStore.open(folder)
+            return PairStore.open(folder, text)
         except UserError:  # what can be computed again is not the user's business
             shutil.rmtree(folder)
     with written_aside(folder) as scratch:
         _write(corpus.pairs(split), split, tokenizers, max_len, scratch)
-    return PairStore.open(folder)
+    return PairStore.open(folder, text)
 
 
 class _Side:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -43,15 +44,15 @@ class Translation:
 class LengthLimit:
     """A translation has at most ratio * source tokens + offset tokens, EOS included.
 
-    Raises UserError for a negative ratio, or an offset below 1.
+    Raises UserError for a ratio that is negative or not finite, or an offset below 1.
     """
 
     ratio: float
     offset: int
 
     def __post_init__(self) -> None:
-        if self.ratio < 0:
-            raise UserError(f"max_len_ratio must not be negative, but is {self.ratio}")
+        if not 0 <= self.ratio < math.inf:
+            raise UserError(f"max_len_ratio must be at least 0 and finite, but is {self.ratio}")
         if self.offset < 1:
             raise UserError(f"max_len_offset must be at least 1, not {self.offset}")
 

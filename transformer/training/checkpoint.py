@@ -251,11 +251,21 @@ class CheckpointFolder:
         """
         target = self.folder / f"step_{step:09d}"
         write_checkpoint(target, step, {MODEL: model, TRAINING: training}, facts, self.write_static)
-        self._tidy(target)
+        self.tidy(target)
         return target
 
-    def _tidy(self, newest: Path) -> None:
-        """Points the links at the right checkpoints, then removes those that need not stay."""
+    def tidy(self, newest: Path) -> None:
+        """Points the links at the right checkpoints, then removes those that need not stay.
+
+        A run that goes on does so as well, for it may have been cut off before.
+
+        Args:
+            newest: the checkpoint that the run goes on from; those of later steps do not stay.
+        """
+        for path in complete(self.folder):
+            if path.name.startswith("."):  # set aside by a save that was cut off before its own was in place
+                os.rename(path, self.place(path))
+        newest = self.place(newest)
         for leftover in self.folder.glob(".step_*"):  # of this save, or of one that was cut off
             shutil.rmtree(leftover)
         present = complete(self.folder)
@@ -267,6 +277,10 @@ class CheckpointFolder:
         for path in present:
             if path not in keep:
                 shutil.rmtree(path)
+
+    def place(self, path: Path) -> Path:
+        """Where `tidy` puts a checkpoint that had been set aside to be replaced; others are in their place."""
+        return self.folder / path.name.removeprefix(".").removesuffix(".replaced")
 
     def _link(self, name: str, target: Path) -> None:
         aside = self.folder / f".{name}.partial"

@@ -58,6 +58,7 @@ class Progress:
         rate_cut: what the learning rate is multiplied by since the last of those.
         usual_loss: moving average of the loss, nats per target token; 0 before the first update.
         usual_deviation: moving average of its absolute deviation from that.
+        validated: the step that was validated last; -1 before the first.
         sums: over the epoch under way.
     """
 
@@ -71,6 +72,7 @@ class Progress:
     rate_cut: float = 1.0
     usual_loss: float = 0.0
     usual_deviation: float = 0.0
+    validated: int = -1
     sums: EpochSums = field(default_factory=EpochSums)
 
     def next_epoch(self) -> None:

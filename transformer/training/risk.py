@@ -136,7 +136,7 @@ class Candidates:
     def max_lengths(self, src_key_padding_mask: Tensor, max_len: int) -> Tensor:
         """Most tokens of each translation, EOS counted, long (n_sentences,), given the mask (n_sentences, src_len)."""
         n_src = (~src_key_padding_mask).sum(dim=1) - 1
-        return ((self.max_len_ratio * n_src).long() + self.max_len_offset).clamp_max(max_len)
+        return ((self.max_len_ratio * n_src).clamp_max(max_len).long() + self.max_len_offset).clamp_max(max_len)
 
 
 @dataclass(frozen=True)

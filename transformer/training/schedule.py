@@ -142,13 +142,19 @@ class Plateau(Schedule):
         super().__init__(warmup_steps)
         if monitor not in ("valid_loss", "bleu"):
             raise ValueError(f"monitor must be valid_loss or bleu, not {monitor}")
+        if patience < 0:
+            raise ValueError(f"patience must be at least 0, not {patience}")
+        if not 0 <= threshold < math.inf:
+            raise ValueError(f"threshold must be at least 0 and finite, not {threshold}")
+        if not 0 < factor < 1:
+            raise ValueError(f"factor must be above 0 and below 1, not {factor}")
         self.monitor = monitor
         # torch's scheduler acts on an optimizer's rate; this one holds nothing but the factor.
         self._holder = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         self._plateau = ReduceLROnPlateau(
             self._holder,
             mode="min" if monitor == "valid_loss" else "max",
-            factor=share("factor", factor),
+            factor=factor,
             patience=patience,
             threshold=threshold,
             threshold_mode="abs",

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from transformer.data.batch import Batch
 from transformer.data.loader import BatchLoader
@@ -121,15 +120,23 @@ class Trainer:
                             break
                         if stop and not self._steps_done():
                             self._save(monitored=None)
-                            raise Interrupted(max(n or 0 for n in self.world.gather(request.number)))
+                            raise self._interrupted(request)
                         # Weights that may be what is wrong are nothing to go back to.
                         if due and not self.progress.skipped_in_a_row:
                             self._save(monitored=None)
                     else:
                         if self._settle():
                             self._end_epoch()
+                progress = self.progress
+                if self._steps_done() and progress.step_in_epoch and progress.validated != progress.step:
+                    self._end_epoch()  # max_steps was reached before, and the run was cut off before it was validated
+                if self.world.any(request.number is not None):
+                    raise self._interrupted(request)
         finally:
             self._tell("on_end")
+
+    def _interrupted(self, request: StopRequest) -> Interrupted:
+        return Interrupted(max(n or 0 for n in self.world.gather(request.number)))
 
     def _n_done(self) -> int:
         """Updates so far, the one that has not been told yet included."""
@@ -253,6 +260,7 @@ class Trainer:
         """
         begin = time.perf_counter()
         progress, limits = self.progress, self.limits
+        progress.validated = progress.step
         decoded: Decoded | None = None
         with self._averaged(), self.whole.filled() if self.whole else nullcontext(self.objective) as objective:
             valid = validate(objective, self.validation, self.world, self.precision)
@@ -377,18 +385,3 @@ class Trainer:
         if self.world.is_main:
             for observer in self.observers:
                 getattr(observer, hook)(*what)
-
-
-def describe(module: nn.Module) -> str:
-    """The parameter counts of a model's top-level parts, one line each, shared tables named once; what is frozen."""
-    seen: set[int] = set()
-    lines = []
-    for name, child in module.named_children():
-        own = [p for p in child.parameters() if id(p) not in seen]
-        seen.update(id(p) for p in own)
-        if own:
-            n_frozen = sum(p.numel() for p in own if not p.requires_grad)
-            n = sum(p.numel() for p in own)
-            told = "" if not n_frozen else " (frozen)" if n_frozen == n else f" ({n_frozen:,} frozen)"
-            lines.append(f"  {name}: {n:,}{told}")
-    return "\n".join(lines)

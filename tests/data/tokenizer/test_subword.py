@@ -128,6 +128,17 @@ def test_lines_longer_than_sentencepiece_likes_are_learnt_from(tmp_path: Path) -
     assert len(tokenizer.encode("abcdefgh")) < 4
 
 
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_a_word_longer_than_sentencepiece_survives_is_learnt_from(tmp_path: Path, algorithm: str) -> None:
+    """Were it handed over as it is, SentencePiece would end the process; \ufdfa is 18 characters by NFKC."""
+    path = tmp_path / "long.tsv"
+    words = "the dog sleeps\tder Hund schläft\n" * 9
+    path.write_text(words + f"{'ab' * 40_000}\t{chr(0xFDFA) * 7_000}\n", encoding="utf-8")
+    part = {"src": None, "tgt": None, "tsv": str(path)}
+    tokenizers = trained(FilesCorpus("en", "de", part, part, {}), algorithm=algorithm, vocab_size=290)
+    assert tokenizers.src.decode(tokenizers.src.encode("the dog abab")) == "the dog abab"
+
+
 def test_no_text_at_all(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("\n \n")
     files = {"src": str(tmp_path / "a"), "tgt": str(tmp_path / "a")}

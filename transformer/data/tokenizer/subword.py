@@ -23,6 +23,12 @@ MAX_TRAINING_PAIRS = 2_000_000
 
 _SAMPLING = threading.Lock()  # SentencePiece has one seed for the whole process
 _NORMALIZATIONS = ("nmt_nfkc", "nfkc", "identity")
+_LONGEST = 3000  # characters; SentencePiece ends the process over a stretch of 65,536, to which NFKC may lengthen it
+
+
+def _broken(line: str) -> str:
+    """The line, with a space in every stretch without one that is too long to train on."""
+    return line if len(line) <= _LONGEST else re.sub(rf"(\S{{{_LONGEST}}})(?=\S)", r"\1 ", line)
 
 
 class SubwordTokenizer(Tokenizer):
@@ -185,7 +191,7 @@ class SubwordTrainer(TokenizerTrainer):
             try:
                 for line in lines:
                     if line.strip():
-                        yield line.lower() if self.lowercase else line
+                        yield _broken(line.lower() if self.lowercase else line)
             except Exception as error:  # SentencePiece would turn it into a sentence of its own
                 failure.append(error)
                 raise
