@@ -83,6 +83,11 @@ def test_mistakes_are_one_sentence(run: Any, call: Any, calm: list[str], texts: 
         "systems=[good,short] ref=ref": "system short has 1 lines, but there are 18 references",
         "systems=[good,nofile] ref=ref": "nofile does not exist; correct the path or put the file there",
         f"systems=[good,{run.best}] ref=ref": f"system {run.best} is a checkpoint, so it needs source text; say ",
+        "systems=[good,worse] ref=ref into=de": "into is de, but no system is a checkpoint; leave it out and say ref=",
+        "systems=[good,worse] testset=wmt14": "testset is wmt14, but no system is a checkpoint; leave it out and say ",
+        "systems=[good,worse] ref=ref testset=wmt14": "ref is ref and testset is wmt14; give one of the two",
+        "systems=[good,worse] ref=ref split=a": "ref is ref and split is a; give one of the two",
+        "systems=[good,worse] ref=ref n_examples=-1": "n_examples is -1, but must be at least 0",
         f"systems=[good,{run.best}] split=all": "split is all, but systems are compared on one split at a time",
     }
     for arguments, sentence in cases.items():

@@ -60,6 +60,18 @@ def test_what_was_asked_for_is_put_on_top_of_the_run_s_own(
     assert (own, composed) == (OWN, before)
 
 
+def test_values_in_braces_are_those_of_their_keys(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
+    def translated(*more: str) -> str:
+        ended = call("translate", [f"checkpoint={run.best}", "format=nbest", *calm, *more], tmp_path, b"dog cat the\n")
+        assert ended.code == 0, ended.err
+        out: str = ended.out
+        return out
+
+    limits = translated("translation.max_len_ratio=0.0", "translation.max_len_offset=2")
+    assert translated("translation={max_len_ratio: 0.0, max_len_offset: 2}") == limits != translated()
+    assert translated("decoding={n_best: 2}") == translated("decoding.n_best=2") != translated()
+
+
 @pytest.mark.parametrize("key", ["decoding.beam_size", "decoding.penalty.alpha"])
 def test_what_the_run_s_search_does_not_have_is_refused(key: str) -> None:
     with pytest.raises(UserError, match=rf"there is no {key} to change: the run's own search is another \(greedy\); "):

@@ -56,6 +56,12 @@ def test_a_dead_hypothesis_attains_nothing():
 
 
 @pytest.mark.parametrize("family", [Wu, Average])
-def test_alpha_must_be_finite(family):
-    with pytest.raises(UserError, match="nan"):
-        family(float("nan"))
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf"), 1000.0, -11.0])
+def test_alpha_must_leave_scores_that_are_numbers(family, alpha):
+    with pytest.raises(UserError, match=f"alpha must lie between -5 and 5, not be {alpha}$"):
+        family(alpha)
+    lengths = torch.tensor([1, 2, 9999])
+    for extreme in (-5.0, 5.0):
+        scores = family(extreme).score(torch.full((3,), -1.0), lengths)
+        assert torch.isfinite(scores).all()
+        assert (scores < 0).all()

@@ -126,11 +126,63 @@ class Pieces:
         return "".join(self.pieces[i - 4] for i in ids).replace("▁", " ").strip()
 
 
+class Compounds(Pieces):
+    """A tokenizer that writes one word as two pieces, the first of which is a word too."""
+
+    pieces = ("▁hund", "ehütte", "▁bellt")
+
+    def encode(self, line):
+        return [4, 5] if line == "hundehütte" else super().encode(line)
+
+
 def test_a_piece_of_another_word_is_not_guilty():
     constraint = Constraint(Request("x", forbidden=("hund",)), Pieces())
     assert not constraint.learn([[4, 5, 7]])
     assert constraint.learn([[4, 5, 6, 7]])
     assert constraint.demand.forbidden == ((6,),)
+
+
+def test_what_stands_in_the_prefix_is_forbidden_with_what_follows_it_alone():
+    """The prefix holds the piece that alone would write the forbidden word."""
+    pieces = Compounds()
+    constraint = Constraint(Request("x", prefix="hundehütte", forbidden=("hund",)), pieces)
+    assert constraint.learn([[4, 5, 4, 6]])  # hundehütte hund bellt
+    assert constraint.learn([[4, 5, 4]])  # hundehütte hund
+    assert constraint.demand.forbidden == ((4, EOS), (4, 6))
+    constraint.demand.check(9)
+
+
+class Signs:
+    """A tokenizer whose pieces are characters."""
+
+    def encode(self, line):
+        return [ord(character) for character in line]
+
+    def decode(self, ids):
+        return "".join(map(chr, ids))
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text", "found"),
+    [
+        (".", "das ist es.", True),
+        ("?", "ist es das?", True),
+        ("T-", "ein T-Shirt", True),
+        ("T-", "ein ET-Shirt", False),
+        ("-", "T-Shirt", True),
+        ("ist", "das ist es", True),
+        ("ist", "das isst er", False),
+        ("is", "das ist", False),
+        ("es.", "dieses.", False),
+    ],
+)
+def test_a_phrase_ends_where_no_letter_goes_on_and_a_sign_anywhere(phrase, text, found):
+    constraint = Constraint(Request("x", forbidden=(phrase,)), Signs())
+    assert constraint.learn([Signs().encode(text)]) is found
+
+
+def test_blanks_around_a_prefix_are_none_of_it():
+    assert Constraint(Request("x", prefix=" ab "), Signs()).demand.prefix == tuple(Signs().encode("ab"))
 
 
 def test_what_the_vocabulary_cannot_write_is_refused_with_the_line(words, scripted_model, make_script):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -201,7 +203,9 @@ def test_draws_that_have_ended_leave_the_batch(scripted_model, make_script, run_
 @pytest.mark.parametrize(
     ("settings_", "said"),
     [
-        ((0.0, 0, 1.0, 1, 1), "temperature must be above 0"),
+        ((0.0, 0, 1.0, 1, 1), "temperature must be at least 1e-06 and finite, not 0.0"),
+        ((math.inf, 0, 1.0, 1, 1), "temperature must be at least 1e-06 and finite, not inf"),
+        ((1e-50, 0, 1.0, 1, 1), "temperature must be at least 1e-06 and finite, not 1e-50"),
         ((1.0, -1, 1.0, 1, 1), "top_k"),
         ((1.0, 0, 0.0, 1, 1), "top_p"),
         ((1.0, 0, 1.1, 1, 1), "top_p"),

@@ -140,6 +140,14 @@ def test_unknown_settings_are_refused():
         ChrF(word_order=-1, lowercase=False)
 
 
+@pytest.mark.parametrize("metric", [Ter(lowercase=True), ChrF(2, lowercase=False), Bleu(False, "13a")])
+def test_an_interval_where_some_resamples_have_no_reference_word(metric: Metric) -> None:
+    score = metric.score(["ein mann geht .", "ja", ""], ["ein mann läuft .", "", ""], n_bootstrap=50)
+    assert score.low is not None
+    assert score.high is not None
+    assert score.low <= score.value <= score.high or metric.name.startswith("TER")
+
+
 def test_an_interval_where_some_resamples_score_nothing() -> None:
     score = ChrF(word_order=0, lowercase=False).score(["ab", "", ""], ["ab", "cd", "ef"], n_bootstrap=50)
     assert score.low is not None

@@ -9,7 +9,7 @@ from transformer.build.part import explained, instantiate
 from transformer.build.run import observers, optimizer, trainer, validation_decoder
 from transformer.build.source import Data, data, loader
 from transformer.build.stored import Loaded, checkpoint_config, load, load_together, stored_config
-from transformer.build.warm import keeps_tokenizer, told_of, warm_start, with_tokenizer_of
+from transformer.build.warm import keeps_tokenizer, models_differ, told_of, warm_start, with_tokenizer_of
 
 __all__ = [
     "Data",
@@ -28,6 +28,7 @@ __all__ = [
     "metrics",
     "model",
     "model_to_train",
+    "models_differ",
     "observers",
     "optimizer",
     "precision_with_caution",

@@ -32,6 +32,13 @@ def _shape(config: TrainConfig) -> dict[str, Any]:
     return values
 
 
+def models_differ(one: TrainConfig, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> both values of what gives weights their shape or their meaning, where it is not alike."""
+    now, before = _shape(one), _shape(other)
+    keys = [key for key in dict.fromkeys([*now, *before]) if now.get(key) != before.get(key)]
+    return {key: (now.get(key), before.get(key)) for key in keys}
+
+
 def warm_start(config: TrainConfig) -> Loaded | None:
     """The checkpoint whose weights a new run begins with, on the CPU; None where none is asked for.
 
@@ -44,10 +51,8 @@ def warm_start(config: TrainConfig) -> Loaded | None:
     if folder is None:
         return None
     start = load(folder, config.runtime, torch.device("cpu"))
-    now, before = _shape(config), _shape(start.config)
-    differing = [key for key in dict.fromkeys([*now, *before]) if now.get(key) != before.get(key)]
-    if differing:
-        told = ", ".join(f"{key} is {now.get(key)} but {before.get(key)} there" for key in differing)
+    if differing := models_differ(config, start.config):
+        told = ", ".join(f"{key} is {now} but {before} there" for key, (now, before) in differing.items())
         raise UserError(
             f"the weights of warm_start.checkpoint={folder} are those of another model: {told}; set "
             f"{'it' if len(differing) == 1 else 'them'} as there"

@@ -1,7 +1,9 @@
 """transformer-average: several checkpoints of a run to one with the mean of their weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from transformer import build
 from transformer.commands import entry
 from transformer.commands.name import names
 from transformer.config import AverageConfig
@@ -27,9 +29,19 @@ def _chosen(config: AverageConfig) -> list[Path]:
     return newest(run, n) if config.last is not None else best(run, n)
 
 
+def _check_models(folders: Sequence[Path]) -> None:
+    """Weights of the same shape may mean something else: of more heads, behind another activation."""
+    first, *others = [(folder, build.stored_config(folder)) for folder in folders]
+    for folder, stored in others:
+        if differing := build.models_differ(stored, first[1]):
+            told = ", ".join(f"{key} is {there} but {here} in {first[0]}" for key, (there, here) in differing.items())
+            raise UserError(f"{folder} is another model: {told}; average checkpoints of one model")
+
+
 def run(config: AverageConfig) -> None:
     """Averages, and says what of."""
     chosen = _chosen(config)
+    _check_models(chosen)
     average(chosen, Path(config.output))
     print(f"{config.output}: the mean of {len(chosen)} checkpoints")
     for path in chosen:

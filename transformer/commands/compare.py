@@ -9,7 +9,7 @@ from transformer.commands import entry
 from transformer.commands.name import names
 from transformer.commands.result import labels, note, translated, write_hypotheses
 from transformer.commands.search import Way, differing_note, way
-from transformer.commands.text import corpus_of, texts
+from transformer.commands.text import check_choice, corpus_of, texts
 from transformer.config import CompareConfig
 from transformer.data.reader import read_aligned, read_lines
 from transformer.error import UserError
@@ -63,9 +63,18 @@ def run(config: CompareConfig) -> None:
     if len(set(systems)) < max(2, len(systems)):
         raise UserError(f"systems names {', '.join(systems)}; name two or more different ones")
     metrics = build.metrics(config.metrics)
+    for metric in metrics:
+        metric.scorer(False)  # not every one can be tested; so it is said before anything is translated
+    if config.n_examples < 0:
+        raise UserError(f"n_examples is {config.n_examples}, but must be at least 0")
+    check_choice(config)
     significance = build.instantiate(config.significance, "significance", Significance)  # type: ignore[type-abstract]
     folders = [name for name in systems if Path(name).is_dir()]
     loaded = {name: build.load(name, config.runtime, world.device).into(config.into) for name in folders}
+    if not loaded:
+        for key in ("testset", "into", "data_root"):
+            if (value := getattr(config, key)) is not None:
+                raise UserError(f"{key} is {value}, but no system is a checkpoint; leave it out and say ref=FILE")
     ways = {name: way(config, system.config, precision) for name, system in loaded.items()}
     first = next(iter(loaded.values()), None)
     split, sources, references = _lines(config, first)

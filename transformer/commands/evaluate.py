@@ -8,7 +8,7 @@ from transformer.commands.evaluator import Evaluator
 from transformer.commands.name import names
 from transformer.commands.result import case_note, labels, note, show, shown, write
 from transformer.commands.search import differing_note, warn_of_members, way
-from transformer.commands.text import texts
+from transformer.commands.text import check_choice, texts
 from transformer.config import EvaluateConfig
 from transformer.error import UserError
 from transformer.evaluation.metrics import check_resamples
@@ -41,6 +41,9 @@ def run(config: EvaluateConfig) -> None:
     precision = build.precision_with_caution(config.runtime, world.device)
     metrics = build.metrics(config.metrics)  # no mistake in what follows the search shows only then
     check_resamples(config.n_bootstrap)
+    check_choice(config, "data_root")
+    if config.n_shown < 0:
+        raise UserError(f"n_shown is {config.n_shown}, but must be at least 0")
     folders = names(config.checkpoint, "checkpoint")
     if doubled := {f for f in folders if folders.count(f) > 1} - (set(folders) if config.ensemble else set()):
         raise UserError(f"checkpoint names {', '.join(sorted(doubled))} more than once")

@@ -62,10 +62,14 @@ class Way:
 
 
 def asked() -> list[Asked]:
-    """What the command line changes."""
+    """What the command line changes; each of the values in braces by itself."""
     words = list(HydraConfig.get().overrides.task)
-    found = OverridesParser.create().parse_overrides(words)
-    return [Asked(override.key_or_group, override.is_add() or override.is_force_add()) for override in found]
+    found = []
+    for override in OverridesParser.create().parse_overrides(words):
+        key, value = override.key_or_group, override.value()
+        keys = flat(value, key) if isinstance(value, dict) else [key]
+        found += [Asked(str(key), override.is_add() or override.is_force_add()) for key in keys]
+    return found
 
 
 def _inside(tree: Leaf, parts: Sequence[str]) -> Leaf:

@@ -12,12 +12,25 @@ from transformer.error import UserError
 from transformer.evaluation.named import named_set
 
 
+def check_choice(config: EvaluateConfig | CompareConfig, *more: str) -> None:
+    """Refuses several answers to what is evaluated on; more: keys that mean something for a split alone.
+
+    Raises:
+        UserError: with both.
+    """
+    given = {key: getattr(config, key) for key in ("src", "ref", "testset")}
+    said = [f"{key} is {value}" for key, value in given.items() if value is not None]
+    if said and config.split != "test":
+        raise UserError(f"{said[0]} and split is {config.split}; give one of the two")
+    for key in ("testset", *more):
+        if (value := getattr(config, key)) is not None and said and said != [f"{key} is {value}"]:
+            raise UserError(f"{said[0]} and {key} is {value}; give one of the two")
+
+
 def _file_pair(config: EvaluateConfig | CompareConfig, languages: tuple[str, str]) -> tuple[str, str] | None:
     """The files that are evaluated instead of a split of the checkpoint's corpus, if there are any."""
     if (config.src is None) != (config.ref is None):
         raise UserError(f"src is {config.src} and ref is {config.ref}; give both files or neither")
-    if config.src is not None and config.testset is not None:
-        raise UserError(f"src is {config.src} and testset is {config.testset}; give one of the two")
     if config.testset is not None:
         source, reference = named_set(config.testset, *languages)
         return str(source), str(reference)

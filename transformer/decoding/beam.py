@@ -156,7 +156,8 @@ class Beam(Search):
     def _search(self, model: StepModel, batch: Batch, flow: Flow) -> list[list[Hypothesis]]:
         """Search the n_best translations of each sentence.
 
-        A sentence has fewer only where the vocabulary and the maximum length do not allow as many.
+        A sentence has fewer where the vocabulary and the maximum length do not allow as many, and where groups of a
+        diverse beam find the same ones.
         """
         width, device = self.beam_size, batch.src.device
         rows = Rows(model, batch, width, flow)

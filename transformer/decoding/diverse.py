@@ -1,5 +1,6 @@
 """Diverse beam search: groups of the beam that avoid one another's words."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -44,8 +45,8 @@ class DiverseBeam(Beam):
         super().__init__(beam_size, n_best, penalty, early_stopping, rules)
         if n_groups < 1 or beam_size % n_groups:
             raise UserError(f"beam_size ({beam_size}) must be divisible by n_groups ({n_groups})")
-        if strength < 0:
-            raise UserError(f"strength must not be negative, but is {strength}")
+        if not 0 <= strength < math.inf:
+            raise UserError(f"strength must be a finite number and not negative, but is {strength}")
         self.n_groups = n_groups
         self.strength = strength
 

@@ -1,12 +1,13 @@
 """How hypotheses of different length are made comparable."""
 
-import math
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
 from transformer.error import UserError
+
+MOST_ALPHA = 5.0  # so that a power of any length is a number in float32
 
 
 class LengthPenalty(ABC):
@@ -32,11 +33,11 @@ class LengthPenalty(ABC):
 class Wu(LengthPenalty):
     """log_prob / ((5 + length) / 6) ** alpha (Wu et al., 2016, equation 14); alpha 0 ranks by probability alone.
 
-    Raises UserError unless alpha is finite.
+    Raises UserError unless alpha lies between -MOST_ALPHA and MOST_ALPHA.
     """
 
     def __init__(self, alpha: float) -> None:
-        self.alpha = _finite(alpha)
+        self.alpha = _bounded(alpha)
 
     def score(self, log_prob: Tensor, length: Tensor) -> Tensor:
         """Return log_prob over the penalty, see `LengthPenalty.score`."""
@@ -46,18 +47,20 @@ class Wu(LengthPenalty):
 class Average(LengthPenalty):
     """log_prob / length ** alpha; alpha 1 is the mean log-probability of a token, 0 ranks by probability alone.
 
-    Raises UserError unless alpha is finite.
+    Raises UserError unless alpha lies between -MOST_ALPHA and MOST_ALPHA.
     """
 
     def __init__(self, alpha: float) -> None:
-        self.alpha = _finite(alpha)
+        self.alpha = _bounded(alpha)
 
     def score(self, log_prob: Tensor, length: Tensor) -> Tensor:
         """Return log_prob over the normalised length, see `LengthPenalty.score`."""
         return log_prob / length.to(log_prob.dtype) ** self.alpha
 
 
-def _finite(alpha: float) -> float:
-    if not math.isfinite(alpha):
-        raise UserError(f"the length penalty's alpha must be a finite number, not {alpha}")
+def _bounded(alpha: float) -> float:
+    if not abs(alpha) <= MOST_ALPHA:
+        raise UserError(
+            f"the length penalty's alpha must lie between -{MOST_ALPHA:g} and {MOST_ALPHA:g}, not be {alpha}"
+        )
     return alpha

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from transformer.data.tokenizer.base import Tokenizer
 from transformer.decoding.demand import Demand, Phrase
+from transformer.decoding.phrase import contains
 from transformer.error import UserError
-from transformer.special import UNK
+from transformer.special import EOS, UNK
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Constraint:
         if not request.line.strip():
             raise UserError("it is blank, but demands something of its translation")
         self._tokenizer = tokenizer
-        self._prefix = self._written(request.prefix) if request.prefix.strip() else ()
+        self._prefix = self._written(request.prefix.strip()) if request.prefix.strip() else ()
         self._required = tuple(self._written(phrase) for phrase in request.required)
         self._patterns = [_whole_words(self._spelling(phrase)) for phrase in request.forbidden]
         self._forbidden: set[Phrase] = set()
@@ -76,14 +77,23 @@ class Constraint:
         return next((found.group() for pattern in self._patterns if (found := pattern.search(text))), None)
 
     def _culprit(self, ids: list[int]) -> Phrase:
-        """Return the part of ids, which has a forbidden phrase, that writes the first one."""
+        """Return the part of ids, which has a forbidden phrase, that writes the first one.
+
+        Where that part stands in what is demanded too, as "Wasser" in "Wasserrutsche", what follows it belongs to it,
+        for that is what makes it a word of its own.
+        """
         text = self._tokenizer.decode(ids)
         start, end = next(found.span() for pattern in self._patterns if (found := pattern.search(text)))
         lengths = [len(self._tokenizer.decode(ids[:n])) for n in range(len(ids) + 1)]
         last = next(n for n, length in enumerate(lengths) if length >= end)
         first = max(n for n in range(last) if lengths[n] <= start)
-        return tuple(ids[first:last])
+        culprit = tuple(ids[first:last])
+        if any(contains(demanded, culprit) for demanded in (self._prefix, *self._required)):
+            culprit += tuple(ids[last : last + 1]) or (EOS,)
+        return culprit
 
 
 def _whole_words(phrase: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)")
+    """Finds it where no letter or digit goes on; signs, such as "?" and "T-", end wherever they stand."""
+    before, after = (r"(?<!\w)" if re.match(r"\w", phrase) else "", r"(?!\w)" if re.search(r"\w$", phrase) else "")
+    return re.compile(rf"{before}{re.escape(phrase)}{after}")

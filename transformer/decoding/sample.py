@@ -1,5 +1,6 @@
 """Random sampling, the same for a sentence in whatever batch it stands."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,6 +23,7 @@ from transformer.decoding.search import Hypothesis, Search, StepModel
 from transformer.error import UserError
 from transformer.special import BOS, EOS, PAD
 
+LEAST_TEMPERATURE = 1e-6
 _MASK = 2**63 - 1
 
 
@@ -48,9 +50,10 @@ class Sample(Search):
     def __init__(
         self, temperature: float, top_k: int, top_p: float, seed: int, n_best: int, rules: Sequence[Rule] = ()
     ) -> None:
-        if not temperature > 0:
+        if not LEAST_TEMPERATURE <= temperature < math.inf:
             raise UserError(
-                f"temperature must be above 0, not {temperature}; for the likeliest token use greedy search"
+                f"temperature must be at least {LEAST_TEMPERATURE} and finite, not {temperature}; for the likeliest "
+                "token use greedy search"
             )
         if top_k < 0:
             raise UserError(f"top_k must be 0 (all tokens) or more, not {top_k}")

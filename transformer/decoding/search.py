@@ -64,7 +64,7 @@ class StepModel(Protocol):
         """Feed ids, long (n_sentences, width); return a fresh tensor of logits, float (n_sentences, width, vocab_size).
 
         BOS is fed first, to every slot of a sentence. The first step of a search may be fed it but once a sentence,
-        (n_sentences, 1), for all slots, which are alike then; what comes back may have one slot as well.
+        (n_sentences, 1), for all slots, which are alike then; what comes back has one slot as well.
         """
 
 

@@ -5,10 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sacrebleu.metrics import chrf
+from sacrebleu.metrics import chrf, ter
 from sacrebleu.metrics.base import Metric as SacrebleuMetric
 from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.ter import TER
 
 from transformer.error import UserError
 
@@ -111,6 +110,15 @@ class CHRF(chrf.CHRF):  # sacrebleu reads the metric's name out of the class
 
     def _compute_f_score(self, statistics: list[int]) -> float:
         return float(super()._compute_f_score(statistics))
+
+
+class TER(ter.TER):
+    """sacrebleu's, its number a plain float, for the same reason."""
+
+    def _compute_score_from_stats(self, stats: list[float]) -> ter.TERScore:
+        score = super()._compute_score_from_stats(stats)
+        score.score = float(score.score)
+        return score
 
 
 class ChrF(Metric):
