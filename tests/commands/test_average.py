@@ -56,7 +56,7 @@ def test_mistakes_are_one_sentence(copied_run: Any, call: Any) -> None:
         "run=saved/run last=0": "last is 0, but must be at least 1",
         "run=saved/run last=9": "saved/run has 2 such checkpoints, not 9; ask for fewer, or train with a higher ",
         "run=nothing last=1": "run nothing does not exist; name the folder of a run, such as saved/NAME",
-        f"checkpoints=[saved/run/last,{other}]": f"{other} is another model: model.d_ff is 24 but 16 in saved/run/last; ",
+        f"checkpoints=[saved/run/last,{other}]": f"{other} is another model: model.d_ff is 24 but 16 in saved/run",
         "checkpoints=[saved/run/last,data]": "data is no checkpoint: ",
         "run=saved/run last=2 output=saved/run/step_000000099": "saved/run/step_000000099 would be taken for a step ",
         "checkpoints=[saved/run/last] output=saved": "saved exists; choose another output, or remove it first",
