@@ -39,7 +39,7 @@ def mistakes(*cases: tuple[str, str]) -> Any:
     ("model.d_model=2.5", "model.d_model=2.5: Value '2.5' of type 'float' could not be converted to Integer"),
     ("name=null", "name=null: field 'name' is not Optional"),
     ("model.position=rotary", "model.position=rotary: Cannot assign str to Dict[str, Any]"),
-    ("seed=1,2", "Ambiguous value for argument 'seed=1,2'"),
+    ("seed=1,2", "seed=1,2 has a comma: say 'seed=[1,2]' for a list, or -m for a run with each value"),
     ("optimizer=sgd", "there is no optimizer=sgd; choose one of adam, adamw"),
     ("model/position=rotory", "there is no model/position=rotory; choose one of alibi, learned, relative, rotary, si"),
     ("experiment=null", "a group is chosen by name, such as decoding=greedy"),

@@ -228,6 +228,11 @@ def test_resuming_on_another_text_is_refused(quick: list[str], call: Any, tmp_pa
         ended.sentence,
     )
     assert snapshot(tmp_path / "saved") == before
+    elsewhere = tmp_path / "elsewhere.tgt"
+    elsewhere.write_bytes(text)
+    moved.unlink()
+    ended = call("train", [*arguments, "resume=true", "training.max_epochs=2", f"data.train.tgt={elsewhere}"], tmp_path)
+    assert ended.code == 0, ended.err
 
 
 def test_a_save_that_was_cut_off_is_ended_when_the_run_goes_on(copied_run: Any, call: Any) -> None:

@@ -1,5 +1,6 @@
 """How a config translates and scores."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from transformer.training.distributed import World
 from transformer.training.loss import Objective
 from transformer.training.precision import Precision
 from transformer.training.validate import Validation, validate
+
+logger = logging.getLogger(__name__)
 
 
 def search(leaf: Mapping[str, Any], where: str = "decoding") -> Search:
@@ -66,7 +69,8 @@ def reference_loss(
 ) -> Validation | None:
     """Teacher-forced, unsmoothed loss of the reference translations, over all their tokens, EOS included.
 
-    Pairs with a side that the model cannot take, or without a token, are left out; None where none is left.
+    Pairs with a side that the model cannot take, or without a token, are left out, and the log says how many; None
+    where none is left.
 
     Args:
         built: the model.
@@ -83,6 +87,8 @@ def reference_loss(
     ids = [
         (a, b) for a, b in zip(src, tgt, strict=True) if min(len(a), len(b)) > 0 and max(len(a), len(b)) < built.max_len
     ]
+    if len(ids) < len(pairs):
+        logger.warning("loss and perplexity are of %d of %d pairs; the others are blank or long", len(ids), len(pairs))
     if not ids:
         return None
     arrays = [(np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)) for a, b in ids]

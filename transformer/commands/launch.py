@@ -76,6 +76,9 @@ def sentence(error: BaseException, command: str) -> str:
         key = unknown[1] or unknown[2]
         suggestion = _suggestion(command, re.split("[@=]", key)[0])
         return f"there is no {key} to change{suggestion or f'; transformer-{command} --help lists what there is'}"
+    if ambiguous := re.fullmatch(r"Ambiguous value for argument '(.*?)=(.*)'", text):
+        key, value = ambiguous.groups()
+        return f"{key}={value} has a comma: say '{key}=[{value}]' for a list, or -m for a run with each value"
     if type(error) is ValueError:
         return f"a group is chosen by name, such as decoding=greedy ({text})"
     if not isinstance(error, (HydraException, OmegaConfBaseException)):

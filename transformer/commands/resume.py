@@ -1,5 +1,6 @@
 """What may change between a run and its resumption."""
 
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,12 +17,6 @@ MAY_CHANGE = (
     "saved_dir",
     "results_dir",
     "cache_dir",
-    "data.root",
-    "data.splits_root",
-    "data.url",
-    "data.corpus.root",
-    "data.corpus.splits_root",
-    "data.corpus.url",
     "training.max_epochs",
     "training.max_steps",
     "training.patience",
@@ -39,6 +34,8 @@ MAY_CHANGE = (
     "validation_scores",
 )
 
+# Nor does it matter where the text lies, be it in a corpus inside another one: `refuse_other_texts` looks at the text.
+PLACES = re.compile(r"data(\.corpus|\.corpora\.[^.]+)*\.(root|splits_root|url|train|validation|tests)(\..*)?")
 
 # What settings were, in effect, before there were such settings.
 BEFORE = {"loss": {"_target_": "transformer.training.loss.Objective", "_partial_": True}, "smoothing_prior": "uniform"}
@@ -69,9 +66,10 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
     old, new = flat(_filled(before)), flat(after)
     off = [k for k, value in old.items() if value == MISSING and new.get(k) in (None, False, "auto")]
     keys = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k) and k not in off]
-    return {
-        k: (old.get(k), new.get(k)) for k in keys if not any(k == may or k.startswith(f"{may}.") for may in MAY_CHANGE)
-    }
+    fixed = [
+        k for k in keys if not PLACES.fullmatch(k) and not any(f"{k}.".startswith(f"{may}.") for may in MAY_CHANGE)
+    ]
+    return {k: (old.get(k), new.get(k)) for k in fixed}
 
 
 def plain(config: object) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class Translator:
         """Translate requests that follow `n_before` others."""
         sources = self._encoded([request.line for request in requests])
         jobs = [
-            Job(n_before + i, self._limited(ids, n_before + i), self._constraint(request, n_before + i))
+            Job(n_before + i, self._limited(ids, n_before + i), self._constraint(request, ids, n_before + i))
             for i, (ids, request) in enumerate(zip(sources, requests, strict=True), start=1)
         ]
         translations: list[list[Translation]] = [[NOTHING] for _ in jobs]
@@ -196,9 +196,11 @@ class Translator:
         )
         return ids[: self.max_len - 1]
 
-    def _constraint(self, request: Request, line: int) -> Constraint | None:
+    def _constraint(self, request: Request, ids: list[int], line: int) -> Constraint | None:
         if not (request.prefix.strip() or request.required or request.forbidden):
             return None
+        if request.line.strip() and not ids:
+            raise UserError(f"line {line}: the vocabulary has no token for it, but it demands something")
         try:
             return Constraint(request, self.tokenizers.tgt)
         except UserError as error:
