@@ -8,7 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from transformer import build
-from transformer.commands.resume import MAY_CHANGE, changes, plain, refuse_changes
+from transformer.commands.override import Asked
+from transformer.commands.resume import MAY_CHANGE, as_before, changes, plain, refuse_changes
 from transformer.config import TrainConfig, config_dir, register_schemas
 from transformer.error import UserError
 
@@ -111,3 +112,30 @@ def test_a_checkpoint_of_the_first_format_can_be_resumed() -> None:
     known = set(changes(plain(saved), plain(now)))  # type: ignore[arg-type]
     missing = {str(key) for key in OmegaConf.missing_keys(saved)}
     assert not known & missing
+
+
+SAVED = {**BEFORE, "results_dir": "results", "resume": False, "overwrite": True, "seed": 7}
+COMPOSED = {**BEFORE, "results_dir": "results", "resume": True, "overwrite": False, "training": {"max_epochs": 9}}
+
+
+def together(asked: list[str], **composed: Any) -> dict[str, Any]:
+    saved, now = OmegaConf.create(SAVED), OmegaConf.create({**COMPOSED, **composed})
+    return plain(as_before(saved, now, [Asked(key, False) for key in asked]))  # type: ignore[arg-type]
+
+
+def test_a_run_goes_on_as_it_was_but_for_what_is_said() -> None:
+    expected = {**SAVED, "resume": True, "overwrite": False}
+    assert together(["name", "resume"]) == expected
+    longer = {**expected, "training": {"max_epochs": 9, "accumulate": 1}}
+    assert together(["name", "resume", "training.max_epochs"]) == longer
+    assert together(["seed"])["seed"] == 1  # and is refused later
+
+
+@pytest.mark.parametrize("asked", ["optimizer", "data@data.corpora.a", "n_trials", "optimizer.eps"])
+def test_what_is_chosen_by_name_or_not_there_is_taken_as_a_whole(asked: str) -> None:
+    assert together([asked]) == COMPOSED
+
+
+@pytest.mark.parametrize("key", ["name", "saved_dir", "results_dir"])
+def test_a_run_that_lies_elsewhere_now_is_taken_as_a_whole(key: str) -> None:
+    assert together(["resume"], **{key: "other"}) == {**COMPOSED, key: "other"}

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -199,7 +200,38 @@ def test_resuming_a_run_that_has_ended_changes_nothing(copied_run: Any, call: An
 def test_resuming_what_never_began_begins(call: Any, quick: list[str], tmp_path: Path) -> None:
     ended = call("train", [*quick, "resume=true", "training.max_epochs=1"], tmp_path)
     assert ended.code == 0
+    assert "saved/run has no checkpoint to go on from: a new run begins\n" in ended.out
     assert [epoch["step"] for epoch in epochs(tmp_path)] == [8]
+
+
+def test_a_run_goes_on_by_its_name_alone(copied_run: Any, call: Any, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    shutil.copytree(copied_run.folder, whole, symlinks=True)
+    longer = ["resume=true", "training.max_epochs=3"]
+    ended = call("train", ["name=run", *longer], copied_run.folder)
+    assert ended.code == 0, ended.err
+    assert call("train", [*copied_run.overrides, *longer], whole).code == 0
+    assert epochs(copied_run.folder) == epochs(whole)
+    one, other = (weights(folder) for folder in (copied_run.folder, whole))
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_without_a_test_split_nothing_is_evaluated(call: Any, tiny: list[str], tmp_path: Path) -> None:
+    arguments = [word for word in tiny if not word.startswith("data.tests.")]
+    ended = call("train", [*arguments, "monitor=none", "training.max_steps=1", "final.splits=[test]"], tmp_path)
+    assert ended.code == 0, ended.err
+    assert "no test split: nothing is evaluated; transformer-evaluate takes any files\n" in ended.out
+    refused = call("train", [*arguments, "overwrite=true", "final.splits=[dev]"], tmp_path)
+    assert "there is no split 'dev'; this corpus has train, validation" in refused.sentence
+
+
+def test_an_end_before_the_peak_of_the_rate_is_told(call: Any, quick: list[str], tmp_path: Path) -> None:
+    arguments = [*quick, "training.max_epochs=1", "schedule.warmup_steps=9"]
+    ended = call("train", arguments, tmp_path)
+    assert "caution: training ends after 8 updates, before schedule.warmup_steps=9 have raised" in ended.out
+    ended = call("train", [*arguments, "schedule.warmup_steps=8", "overwrite=true"], tmp_path)
+    assert ended.code == 0
+    assert "caution" not in ended.out
 
 
 def test_resuming_with_another_rate_is_refused_with_both(copied_run: Any, call: Any) -> None:

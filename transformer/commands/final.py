@@ -17,12 +17,18 @@ from transformer.training.observer import Observer
 from transformer.training.precision import Precision
 
 
+def splits(config: TrainConfig, source: build.Data) -> list[str]:
+    """What is evaluated on in the end; "test", which is asked for by default, only where there is a test split."""
+    wanted = list(config.final.splits)
+    return [] if wanted == ["test"] and len(source.corpus.splits()) == 2 else wanted
+
+
 def try_final(config: TrainConfig, source: build.Data) -> None:
     """Tries what is used only when training has ended, so that no mistake in it shows only then."""
     build.search(config.decoding)
     build.metrics(config.metrics)
     check_resamples(config.final.n_bootstrap)
-    for name in config.final.splits:
+    for name in splits(config, source):
         collections.deque(source.corpus.pairs(name), maxlen=0)  # reads every line
 
 
@@ -37,16 +43,19 @@ def evaluate_best(config: TrainConfig, source: build.Data, world: World, observe
     evaluator = Evaluator(loaded, way, metrics, config.final.n_bootstrap, world, folder, facts)
     rows: list[Row] = []
     samples: list[tuple[str, str, str]] = []
-    for name in config.final.splits:
+    wanted = splits(config, source)
+    for name in wanted:
         split = source.corpus.resolve(name)
         pairs = list(source.corpus.pairs(split))
         row, hypotheses = evaluator.evaluate(str(best), split, pairs)
         rows.append(row)
-        if name == config.final.splits[0]:
+        if name == wanted[0]:
             samples = shown(pairs, hypotheses, config.final.n_shown)
             show(samples)
     for observer in observers if rows else ():
         observer.on_scores(rows, samples)
+    if not wanted and config.final.splits:
+        print("\nno test split: nothing is evaluated; transformer-evaluate takes any files")
     if rows:
         print(f"\n{text_table(rows)}")
         print(note(case_note(loaded.tokenizers.tgt.lowercase, rows)), end="")

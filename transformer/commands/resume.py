@@ -1,12 +1,15 @@
 """What may change between a run and its resumption."""
 
+import copy
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from transformer.config import TrainConfig
+from transformer.commands.override import Asked
+from transformer.config import TrainConfig, config_dir
 from transformer.error import UserError
 from transformer.training.checkpoint import read_manifest
 
@@ -26,6 +29,7 @@ MAY_CHANGE = (
     "training.keep_best",
     "training.n_samples",
     "runtime.keep_memory",
+    "runtime.threads",  # which is told
     "runtime.deferred",
     "decoding",
     "metrics",
@@ -33,6 +37,9 @@ MAY_CHANGE = (
     "final",
     "validation_scores",
 )
+
+# Where a run lies; other settings, such as those of `monitor`, have been made of these.
+PLACED = ("name", "saved_dir", "results_dir")
 
 # Nor does it matter where the text lies, be it in a corpus inside another one: `refuse_other_texts` looks at the text.
 PLACES = re.compile(r"data(\.corpus|\.corpora\.[^.]+)*\.(root|splits_root|url|train|validation|tests)(\..*)?")
@@ -70,6 +77,28 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
         k for k in keys if not PLACES.fullmatch(k) and not any(f"{k}.".startswith(f"{may}.") for may in MAY_CHANGE)
     ]
     return {k: (old.get(k), new.get(k)) for k in fixed}
+
+
+def as_before(saved: TrainConfig, composed: TrainConfig, asked: Sequence[Asked]) -> TrainConfig:
+    """The config of a run that goes on: its own, with what the command line says on top.
+
+    Where that chooses a part by name (data=files), takes a key away, is another command's, or has the run lie
+    somewhere else, it has to say all.
+
+    Args:
+        saved: of the run's checkpoint.
+        composed: of the command line, with defaults for what it does not say.
+        asked: what it says.
+    """
+    keys = [override.key for override in asked]
+    absent = [key for key in keys if OmegaConf.select(cast(DictConfig, composed), key, default=MISSING) == MISSING]
+    moved = [key for key in PLACED if saved[key] != composed[key]]  # type: ignore[index]
+    if absent or moved or any((config_dir() / key.split("@")[0]).is_dir() for key in keys):
+        return composed
+    own = copy.deepcopy(saved)
+    for key in [*OmegaConf.missing_keys(saved), "resume", "overwrite", *keys]:
+        OmegaConf.update(cast(DictConfig, own), key, OmegaConf.select(cast(DictConfig, composed), key), force_add=True)
+    return own
 
 
 def plain(config: object) -> dict[str, Any]:

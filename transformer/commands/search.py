@@ -5,12 +5,10 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from typing import Any
 
 from transformer import build
+from transformer.commands.override import Asked, asked
 from transformer.commands.resume import flat, plain
 from transformer.config import (
     CompareConfig,
@@ -33,13 +31,6 @@ Searching = TranslateConfig | EvaluateConfig | CompareConfig | DistillConfig
 LIMITS = ("max_len_ratio", "max_len_offset")
 
 
-class Asked(NamedTuple):
-    """What an override on the command line changes: a dotted key or a group, and whether it may be new (+KEY=...)."""
-
-    key: str
-    added: bool
-
-
 @dataclass(frozen=True)
 class Way:
     """How is searched.
@@ -59,17 +50,6 @@ class Way:
         how = build.search(self.decoding)
         device = self.precision.device
         return build.translator(loaded.model, loaded.tokenizers, how, self.translation, device, self.precision)
-
-
-def asked() -> list[Asked]:
-    """What the command line changes; each of the values in braces by itself."""
-    words = list(HydraConfig.get().overrides.task)
-    found = []
-    for override in OverridesParser.create().parse_overrides(words):
-        key, value = override.key_or_group, override.value()
-        keys = flat(value, key) if isinstance(value, dict) else [key]
-        found += [Asked(str(key), override.is_add() or override.is_force_add()) for key in keys]
-    return found
 
 
 def _inside(tree: Leaf, parts: Sequence[str]) -> Leaf:

@@ -6,7 +6,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from transformer import build
-from transformer.commands.resume import refuse_changes, refuse_other_texts
+from transformer.commands.override import asked
+from transformer.commands.resume import as_before, refuse_changes, refuse_other_texts
 from transformer.config import TrainConfig
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
@@ -61,12 +62,15 @@ def resumed(config: TrainConfig, saved: Path) -> tuple[Path | None, TrainConfig]
         print(complaint)
     if newest:
         before = build.checkpoint_config(newest)
+        config = as_before(before, config, asked())
         config = build.with_tokenizer_of(before, build.resumed_budget(before, config))
         refuse_changes(before, config)
     elif complaints:
         raise UserError(
             f"{saved} holds no checkpoint that is intact; use overwrite=true to start anew, or another name"
         )
+    else:
+        print(f"{saved} has no checkpoint to go on from: a new run begins")
     return newest, config
 
 
@@ -82,6 +86,18 @@ def data(config: TrainConfig, world: World, newest: Path | None, start: build.Lo
     if newest:
         refuse_other_texts(newest, source.texts)
     return source
+
+
+def caution_of_updates(config: TrainConfig, steps_per_epoch: int) -> None:
+    """Warns where training is over before the learning rate has risen to its peak."""
+    training, warmup = config.training, config.schedule.get("warmup_steps")
+    ends = [training.max_steps, training.max_epochs and training.max_epochs * steps_per_epoch]
+    planned = min((end for end in ends if end is not None), default=None)
+    if planned is not None and isinstance(warmup, int) and planned < warmup:
+        print(
+            f"caution: training ends after {planned:,} updates, before schedule.warmup_steps={warmup} have raised the "
+            "learning rate to its peak; take more epochs, smaller batches (batching.max_tokens) or fewer warm-up steps"
+        )
 
 
 def tell(
@@ -109,6 +125,7 @@ def tell(
     n_shapes = batches.n_shapes if config.batching.get("round_to") else None
     shapes = f", {n_shapes:,} shapes" if n_shapes else ""
     print(f"batches: {len(batches):,} an epoch, padding efficiency {batches.padding_efficiency:.1f}%{shapes}")
+    caution_of_updates(config, -(-len(batches) // config.training.accumulate))
     results = Path(config.results_dir) / config.name
     results.mkdir(parents=True, exist_ok=True)
     (results / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")

@@ -20,7 +20,10 @@ def named_set(name: str, src_language: str, tgt_language: str) -> tuple[Path, Pa
     if name not in DATASETS:
         raise UserError(f"sacrebleu has no test set {name}; `sacrebleu --list` shows what it has")
     if langpair not in DATASETS[name].langpairs:
-        raise UserError(f"test set {name} has no {langpair}, but {', '.join(sorted(DATASETS[name].langpairs))}")
+        raise UserError(
+            f"test set {name} has no {langpair}, but {', '.join(sorted(DATASETS[name].langpairs))}; "
+            "languages are those of the checkpoint's corpus (data.src_language, data.tgt_language)"
+        )
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

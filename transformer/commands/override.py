@@ -1,0 +1,34 @@
+"""What a command line changes."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+
+class Asked(NamedTuple):
+    """What an override on the command line changes: a dotted key or a group, and whether it may be new (+KEY=...)."""
+
+    key: str
+    added: bool
+
+
+def _below(key: str, value: Any) -> Iterator[str]:
+    """The dotted keys of the leaves of a value that may be a dict."""
+    if not isinstance(value, dict):
+        yield key
+        return
+    for name, inner in value.items():
+        yield from _below(f"{key}.{name}", inner)
+
+
+def asked() -> list[Asked]:
+    """What the command line changes; each of the values in braces by itself."""
+    words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    found = []
+    for override in OverridesParser.create().parse_overrides(words):
+        key, value = override.key_or_group, override.value()
+        added = override.is_add() or override.is_force_add()
+        found += [Asked(path, added) for path in _below(str(key), value)]
+    return found
