@@ -228,8 +228,8 @@ def test_labels_are_short_and_tell_systems_apart(paths: list[str], expected: lis
     ("more", "sentence"),
     [
         (["split=nosplit"], "there is no split 'nosplit'; this corpus has train, validation, test"),
-        (["src=x"], "src is x and ref is None; give both files or neither"),
-        (["ref=x"], "src is None and ref is x; give both files or neither"),
+        (["src=x"], "src is x and ref is null; give both files or neither"),
+        (["ref=x"], "src is null and ref is x; give both files or neither"),
         (["src=x", "ref=y", "testset=wmt14"], "src is x and testset is wmt14; give one of the two"),
         (["src=x", "ref=y", "split=all"], "src is x and split is all; give one of the two"),
         (["src=x", "ref=y", "data_root=z"], "src is x and data_root is z; give one of the two"),

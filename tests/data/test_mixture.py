@@ -56,16 +56,36 @@ def test_every_epoch_has_the_shares(tmp_path: Path, temperature: float, weights:
             assert sum(counts) == n
 
 
+def test_what_an_epoch_is_made_of_is_told(tmp_path: Path) -> None:
+    corpora = {"large": make(tmp_path, "large", 90), "small": make(tmp_path, "small", 10)}
+    told = {
+        1.0: ["an epoch has all 90 pairs of large", "an epoch has all 10 pairs of small"],
+        2.0: ["an epoch has 75 of the 90 pairs of large", "an epoch has the 10 pairs of small, 2.5 times"],
+    }
+    for temperature, sentences in told.items():
+        mixed = MixtureCorpus(corpora, temperature, {}, None).mixed(Bucket(50), np.arange(1, 101))
+        assert mixed.told() == sentences
+    assert Bucket(50).told() == []
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e300])
+def test_an_extreme_temperature_leaves_numbers(tmp_path: Path, temperature: float) -> None:
+    corpora = {"large": make(tmp_path, "large", 90), "small": make(tmp_path, "small", 10)}
+    mixed = MixtureCorpus(corpora, temperature, {}, None).mixed(Bucket(50), np.arange(1, 101))
+    lengths = np.full(100, 4)
+    assert sum(map(len, mixed.plan(lengths, lengths, 3, 1))) == 100
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(0, 5), st.integers(0, 3), st.data())
 def test_plans_are_batches_of_what_was_drawn_and_repeat(sizes: list[int], seed: int, epoch: int, data: object) -> None:
     corpus_of = np.repeat(np.arange(len(sizes)), sizes)
     rng = np.random.default_rng(seed)
-    weights = rng.uniform(0.1, 5.0, len(sizes))
+    weights, names = rng.uniform(0.1, 5.0, len(sizes)), list("abcd"[: len(sizes)])
     src, tgt = rng.integers(1, 9, len(corpus_of)), rng.integers(1, 9, len(corpus_of))
-    mixed = Mixed(Bucket(40), corpus_of, weights)
+    mixed = Mixed(Bucket(40), corpus_of, weights, names)
     batches = mixed.plan(src, tgt, seed, epoch)
-    again = Mixed(Bucket(40), corpus_of, weights).plan(src, tgt, seed, epoch)
+    again = Mixed(Bucket(40), corpus_of, weights, names).plan(src, tgt, seed, epoch)
     assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
     drawn = np.concatenate(batches)
     assert len(drawn) == len(corpus_of)

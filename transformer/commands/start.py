@@ -125,6 +125,8 @@ def tell(
     n_shapes = batches.n_shapes if config.batching.get("round_to") else None
     shapes = f", {n_shapes:,} shapes" if n_shapes else ""
     print(f"batches: {len(batches):,} an epoch, padding efficiency {batches.padding_efficiency:.1f}%{shapes}")
+    for sentence in batches.told:
+        print(sentence)
     caution_of_updates(config, -(-len(batches) // config.training.accumulate))
     results = Path(config.results_dir) / config.name
     results.mkdir(parents=True, exist_ok=True)

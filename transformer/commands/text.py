@@ -30,7 +30,7 @@ def check_choice(config: EvaluateConfig | CompareConfig, *more: str) -> None:
 def _file_pair(config: EvaluateConfig | CompareConfig, languages: tuple[str, str]) -> tuple[str, str] | None:
     """The files that are evaluated instead of a split of the checkpoint's corpus, if there are any."""
     if (config.src is None) != (config.ref is None):
-        raise UserError(f"src is {config.src} and ref is {config.ref}; give both files or neither")
+        raise UserError(f"src is {config.src or 'null'} and ref is {config.ref or 'null'}; give both files or neither")
     if config.testset is not None:
         source, reference = named_set(config.testset, *languages)
         return str(source), str(reference)

@@ -38,6 +38,10 @@ class Batching(ABC):
             )
         self.max_tokens, self.round_to = max_tokens, round_to or 1
 
+    def told(self) -> list[str]:
+        """Sentences on what an epoch is made of, where that is not every pair once."""
+        return []
+
     @abstractmethod
     def plan(self, src_lengths: np.ndarray, tgt_lengths: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch, for all ranks together.

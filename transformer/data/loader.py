@@ -100,6 +100,11 @@ class BatchLoader:
         return self._plan()[1]
 
     @property
+    def told(self) -> list[str]:
+        """See `Batching.told`."""
+        return self._batching.told()
+
+    @property
     def n_shapes(self) -> int | None:
         """How many shapes this epoch's batches have; see the class. Plans the epoch again, so ask once."""
         if self._tokenizers is not None:

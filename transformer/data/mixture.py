@@ -1,6 +1,6 @@
 """Several corpora trained on together, each with a share of its own in every epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -113,7 +113,8 @@ class MixtureCorpus(Corpus):
                 raise UserError(f"no pair of data.corpora.{name} can be trained on; leave it out, or see its text")
         weights = np.array([self.weights[name] for name in self.corpora] if self.weights else usable, dtype=float)
         shares = weights / weights.max()  # before the power, which would overflow
-        return Mixed(batching, corpus_of, shares if self.weights else shares ** (1 / self.temperature))
+        shares = shares if self.weights else shares ** (1 / self.temperature)
+        return Mixed(batching, corpus_of, shares, list(self.corpora))
 
 
 class Mixed(Batching):
@@ -124,12 +125,23 @@ class Mixed(Batching):
     the weights, and with a temperature T those of size^(1/T) (Arivazhagan et al., 2019).
     """
 
-    def __init__(self, batching: Batching, corpus_of: np.ndarray, weights: np.ndarray) -> None:
-        """Takes the corpus of each pair, (pairs,) integers, and the weight of each corpus, (corpora,) above 0."""
+    def __init__(self, batching: Batching, corpus_of: np.ndarray, weights: np.ndarray, names: Sequence[str]) -> None:
+        """Takes the corpus of each pair, (pairs,) integers, the weight of each corpus, (corpora,), and their names."""
         super().__init__(batching.max_tokens, batching.round_to)
+        self._names = names
         self._batching = batching
         self._members = [np.flatnonzero(corpus_of == i) for i in range(len(weights))]
         self.counts = apportioned(len(corpus_of), weights)
+
+    def told(self) -> list[str]:
+        """How many pairs of each corpus an epoch has."""
+        counts = zip(self._names, self.counts.tolist(), map(len, self._members), strict=True)
+        told = []
+        for name, n, size in counts:
+            part = f"{n:,} of the {size:,}" if n < size else f"all {size:,}" if n == size else f"the {size:,}"
+            times = f", {n / size:.3g} times" if n > size else ""
+            told.append(f"an epoch has {part} pairs of {name}{times}")
+        return told
 
     def plan(self, src_lengths: np.ndarray, tgt_lengths: np.ndarray, seed: int, epoch: int) -> list[np.ndarray]:
         """See Batching.plan, but a pair may be in several batches, or in none."""
