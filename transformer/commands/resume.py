@@ -131,7 +131,7 @@ def refuse_other_texts(checkpoint: Path, texts: dict[str, str]) -> None:
     Raises:
         UserError: naming the splits that differ.
     """
-    environment = read_manifest(checkpoint)["environment"]
+    environment = read_manifest(checkpoint).get("environment", {})
     before = {split: environment.get(f"{split}_text", text) for split, text in texts.items()}  # older ones do not tell
     differing = [split for split, text in texts.items() if before[split] != text]
     if differing:

@@ -69,8 +69,6 @@ def resumed(config: TrainConfig, saved: Path) -> tuple[Path | None, TrainConfig]
         raise UserError(
             f"{saved} holds no checkpoint that is intact; use overwrite=true to start anew, or another name"
         )
-    else:
-        print(f"{saved} has no checkpoint to go on from: a new run begins")
     return newest, config
 
 
@@ -106,7 +104,7 @@ def tell(
     """Says what is trained on what, and keeps the resolved config with the results."""
     if newest:
         print(f"resumed from {newest}, step {trainer.progress.step}")
-        for change in differences(read_manifest(newest)["environment"], trainer.environment):
+        for change in differences(read_manifest(newest).get("environment", {}), trainer.environment):
             print(f"since then {change}: the bits may come out differently")
     for split, store in (("train", source.train), ("validation", source.validation)):
         left_out = ", ".join(f"{n} {reason}" for reason, n in store.left_out.items() if n) or "none"

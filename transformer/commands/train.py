@@ -41,6 +41,8 @@ def run(config: TrainConfig, others: Sequence[Observer] = ()) -> int:
 def _train(config: TrainConfig, world: World, folder: Path, others: Sequence[Observer]) -> int:
     asked, results = plain(config), Path(config.results_dir) / config.name
     newest, config = resumed(config, folder) if config.resume else (None, config)
+    if config.resume and not newest and world.is_main:
+        print(f"{folder} has no checkpoint to go on from: a new run begins")
     start = None if newest else build.warm_start(config)
     if start:
         config = build.with_tokenizer_of(start.config, config)
