@@ -64,4 +64,6 @@ def test_what_goes_wrong_is_raised_and_the_rest_given_up():
 
 
 def test_nothing_to_do():
-    side_by_side(lambda task: pytest.fail("no task"), [], lambda task, result: None, 2)
+    done = []
+    side_by_side(lambda task: pytest.fail("no task"), [], lambda task, result: done.append(task), 2)
+    assert done == []

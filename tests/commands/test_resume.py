@@ -8,7 +8,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from transformer import build
-from transformer.commands.override import Asked
 from transformer.commands.resume import MAY_CHANGE, as_before, changes, plain, refuse_changes
 from transformer.config import TrainConfig, config_dir, register_schemas
 from transformer.error import UserError
@@ -120,7 +119,7 @@ COMPOSED = {**BEFORE, "results_dir": "results", "resume": True, "overwrite": Fal
 
 def together(asked: list[str], **composed: Any) -> dict[str, Any]:
     saved, now = OmegaConf.create(SAVED), OmegaConf.create({**COMPOSED, **composed})
-    return plain(as_before(saved, now, [Asked(key, False) for key in asked]))  # type: ignore[arg-type]
+    return plain(as_before(saved, now, asked))  # type: ignore[arg-type]
 
 
 def test_a_run_goes_on_as_it_was_but_for_what_is_said() -> None:

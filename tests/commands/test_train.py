@@ -3,7 +3,6 @@
 import json
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,28 +18,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from transformer.evaluation.metrics import Bleu
 from transformer.training.checkpoint import load_tensors, verify
-
-TIMES = ("seconds", "train_seconds", "tokens_per_second", "peak_memory_mib")
-
-
-def epochs(folder: Path, name: str = "run") -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl without what the clock decides."""
-    lines = (folder / "results" / name / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
-
-
-def weights(folder: Path, name: str = "run", which: str = "last") -> dict[str, torch.Tensor]:
-    return load_tensors(folder / "saved" / name / which / "model.pt")
-
-
-def assert_same_run(one: Path, other: Path, name: str = "run") -> None:
-    """Bit by bit the same weights in the end, and the same figures on the way."""
-    assert epochs(one, name) == epochs(other, name)
-    for which in ("last", "best"):
-        expected, got = weights(one, name, which), weights(other, name, which)
-        assert expected.keys() == got.keys()
-        assert all(torch.equal(expected[key], got[key]) for key in expected)
-
 
 # One run, all its files.
 
@@ -58,7 +35,7 @@ def test_it_says_what_it_does(run: Any) -> None:
     assert lines[-1] == "now: echo '...' | transformer-translate checkpoint=saved/run/best"
 
 
-def test_each_checkpoint_is_whole_and_the_links_point_to_them(run: Any) -> None:
+def test_each_checkpoint_is_whole_and_the_links_point_to_them(run: Any, epochs: Any) -> None:
     saved = run.folder / "saved" / "run"
     assert sorted(path.name for path in saved.iterdir()) == ["best", "last", "step_000000008", "step_000000016"]
     for path in saved.iterdir():
@@ -76,7 +53,7 @@ def test_each_checkpoint_is_whole_and_the_links_point_to_them(run: Any) -> None:
     assert verify(saved / "best")["monitored"] == best["valid_loss"]
 
 
-def test_all_records_of_a_run_agree(run: Any) -> None:
+def test_all_records_of_a_run_agree(run: Any, epochs: Any) -> None:
     results = run.folder / "results" / "run"
     told = epochs(run.folder)
     assert [(epoch["epoch"], epoch["step"]) for epoch in told] == [(1, 8), (2, 16)]
@@ -113,7 +90,7 @@ def test_the_best_checkpoint_is_evaluated(run: Any) -> None:
     assert row["scores"]["chrF2"]["low"] < row["scores"]["chrF2"]["value"] < row["scores"]["chrF2"]["high"]
 
 
-def test_further_scores_are_told_and_can_be_monitored(tmp_path: Path, quick: list[str], call: Any) -> None:
+def test_further_scores_are_told_and_can_be_monitored(tmp_path: Path, quick: list[str], call: Any, epochs: Any) -> None:
     ended = call("train", [*quick, "training.monitor=chrf", "training.keep_last=5"], tmp_path)
     assert ended.code == 0, ended.err
     values = [epoch["scores"]["chrf"] for epoch in epochs(tmp_path)]
@@ -125,7 +102,7 @@ def test_further_scores_are_told_and_can_be_monitored(tmp_path: Path, quick: lis
     )
 
 
-def test_a_budget_that_was_found_stays_with_the_run(tmp_path: Path, quick: list[str], call: Any) -> None:
+def test_a_budget_that_was_found_stays_with_the_run(tmp_path: Path, quick: list[str], call: Any, epochs: Any) -> None:
     auto = [*quick, "batching.max_tokens=auto"]
     first = call("train", [*auto, "training.max_epochs=1"], tmp_path)
     assert first.code == 0, first.err
@@ -142,139 +119,7 @@ def test_a_budget_that_was_found_stays_with_the_run(tmp_path: Path, quick: list[
     assert lines[0] == lines[1]
 
 
-# Refusing, overwriting, resuming.
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_a_run_that_is_there_is_neither_continued_nor_replaced_unasked(copied_run: Any, call: Any) -> None:
-    before = snapshot(copied_run.folder)
-    assert call("train", copied_run.overrides, copied_run.folder).sentence == (
-        "transformer-train: saved/run exists; use resume=true to go on, overwrite=true to start anew, or another name"
-    )
-    assert snapshot(copied_run.folder) == before
-
-
-@pytest.mark.parametrize(
-    "mistake",
-    ["data.train.src=nofile", "decoding.beam_size=0", "final.n_bootstrap=1", "model.d_model=15", "name="],
-)
-def test_overwriting_costs_nothing_when_the_new_run_cannot_start(mistake: str, copied_run: Any, call: Any) -> None:
-    before = snapshot(copied_run.folder / "saved") | snapshot(copied_run.folder / "results")
-    arguments = [*copied_run.overrides, "overwrite=true", mistake]
-    assert "\n" not in call("train", arguments, copied_run.folder).sentence
-    assert snapshot(copied_run.folder / "saved") | snapshot(copied_run.folder / "results") == before
-
-
-def test_overwriting_costs_nothing_when_its_results_cannot_be_written(copied_run: Any, call: Any) -> None:
-    before = snapshot(copied_run.folder / "saved")
-    ended = call("train", [*copied_run.overrides, "overwrite=true", "results_dir=/dev/null"], copied_run.folder)
-    assert ended.sentence == "transformer-train: /dev/null/run: Not a directory"
-    assert snapshot(copied_run.folder / "saved") == before
-
-
-def test_overwriting_leaves_nothing_of_the_run_before(copied_run: Any, call: Any) -> None:
-    (copied_run.folder / "saved" / "other").mkdir()
-    more = ["overwrite=true", "monitor=none", "final.splits=[]", "training.max_steps=3"]
-    ended = call("train", [*copied_run.overrides, *more], copied_run.folder)
-    assert ended.code == 0
-    saved, results = copied_run.folder / "saved", copied_run.folder / "results" / "run"
-    assert sorted(path.name for path in (saved / "run").iterdir()) == ["best", "last", "step_000000003"]
-    assert not (results / "curves.png").exists()
-    assert [epoch["step"] for epoch in epochs(copied_run.folder)] == [3]
-    assert (saved / "other").is_dir()
-
-
-def test_resuming_a_run_that_has_ended_changes_nothing(copied_run: Any, call: Any) -> None:
-    saved = snapshot(copied_run.folder / "saved")
-    told = epochs(copied_run.folder)
-    ended = call("train", [*copied_run.overrides, "resume=true"], copied_run.folder)
-    assert ended.code == 0
-    assert "resumed from saved/run/step_000000016, step 16" in ended.out
-    assert snapshot(copied_run.folder / "saved") == saved
-    assert epochs(copied_run.folder) == told
-
-
-def test_resuming_what_never_began_begins(call: Any, quick: list[str], tmp_path: Path) -> None:
-    ended = call("train", [*quick, "resume=true", "training.max_epochs=1"], tmp_path)
-    assert ended.code == 0
-    assert "saved/run has no checkpoint to go on from: a new run begins\n" in ended.out
-    assert [epoch["step"] for epoch in epochs(tmp_path)] == [8]
-
-
-def test_a_run_goes_on_by_its_name_alone(copied_run: Any, call: Any, tmp_path: Path) -> None:
-    whole = tmp_path / "whole"
-    shutil.copytree(copied_run.folder, whole, symlinks=True)
-    longer = ["resume=true", "training.max_epochs=3"]
-    ended = call("train", ["name=run", *longer], copied_run.folder)
-    assert ended.code == 0, ended.err
-    assert call("train", [*copied_run.overrides, *longer], whole).code == 0
-    assert epochs(copied_run.folder) == epochs(whole)
-    one, other = (weights(folder) for folder in (copied_run.folder, whole))
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
-
-
-def test_without_a_test_split_nothing_is_evaluated(call: Any, tiny: list[str], tmp_path: Path) -> None:
-    arguments = [word for word in tiny if not word.startswith("data.tests.")]
-    ended = call("train", [*arguments, "monitor=none", "training.max_steps=1", "final.splits=[test]"], tmp_path)
-    assert ended.code == 0, ended.err
-    assert "no test split: nothing is evaluated; transformer-evaluate takes any files\n" in ended.out
-    refused = call("train", [*arguments, "overwrite=true", "final.splits=[dev]"], tmp_path)
-    assert "there is no split 'dev'; this corpus has train, validation" in refused.sentence
-
-
-def test_an_end_before_the_peak_of_the_rate_is_told(call: Any, quick: list[str], tmp_path: Path) -> None:
-    arguments = [*quick, "training.max_epochs=1", "schedule.warmup_steps=9"]
-    ended = call("train", arguments, tmp_path)
-    assert "caution: training ends after 8 updates, before schedule.warmup_steps=9 have raised" in ended.out
-    ended = call("train", [*arguments, "schedule.warmup_steps=8", "overwrite=true"], tmp_path)
-    assert ended.code == 0
-    assert "caution" not in ended.out
-
-
-def test_resuming_with_another_rate_is_refused_with_both(copied_run: Any, call: Any) -> None:
-    before = snapshot(copied_run.folder)
-    ended = call("train", [*copied_run.overrides, "resume=true", "optimizer.lr=0.5"], copied_run.folder)
-    assert ended.sentence == (
-        "transformer-train: this run cannot be resumed with another config: "
-        "optimizer.lr was 0.003 and is now 0.5; change it back, or use another name (with "
-        "warm_start.checkpoint=saved/run/last it begins with the weights of this one)"
-    )
-    assert snapshot(copied_run.folder) == before
-
-
-def test_resuming_on_another_text_is_refused(quick: list[str], call: Any, tmp_path: Path, tiny_text: Path) -> None:
-    moved = tmp_path / "moved.tgt"
-    text = (tiny_text / "train.tgt").read_bytes()
-    moved.write_bytes(text)
-    arguments = [*quick, f"data.train.tgt={moved}", "training.max_epochs=1"]
-    assert call("train", arguments, tmp_path).code == 0
-    before = snapshot(tmp_path / "saved")
-    moved.write_bytes(text.replace(b"house", b"mouse"))
-    ended = call("train", [*arguments, "resume=true", "training.max_epochs=2"], tmp_path)
-    assert re.fullmatch(
-        r"transformer-train: this run cannot be resumed, for its text has changed: train \(\w{12}..., now \w{12}...\); "
-        r"put the files back, or use another name \(with warm_start.checkpoint=saved/run/step_\d+ it begins .*\)",
-        ended.sentence,
-    )
-    assert snapshot(tmp_path / "saved") == before
-    elsewhere = tmp_path / "elsewhere.tgt"
-    elsewhere.write_bytes(text)
-    moved.unlink()
-    ended = call("train", [*arguments, "resume=true", "training.max_epochs=2", f"data.train.tgt={elsewhere}"], tmp_path)
-    assert ended.code == 0, ended.err
-
-
-def test_a_save_that_was_cut_off_is_ended_when_the_run_goes_on(copied_run: Any, call: Any) -> None:
-    saved = copied_run.folder / "saved" / "run"
-    for link in ("best", "last"):
-        (saved / link).unlink()
-        (saved / link).symlink_to("step_000000008")
-    ended = call("train", [*copied_run.overrides, "resume=true"], copied_run.folder)
-    assert ended.code == 0, ended.err
-    assert (saved / "last").resolve().name == "step_000000016"
+# Validating, resuming.
 
 
 def test_validation_scores_count_the_pairs_that_its_loss_counts(
@@ -298,7 +143,7 @@ def test_validation_scores_count_the_pairs_that_its_loss_counts(
 
 
 def test_a_run_of_two_epochs_and_then_a_third_is_one_of_three(
-    copied_run: Any, call: Any, tmp_path: Path, quick: list[str]
+    copied_run: Any, call: Any, tmp_path: Path, quick: list[str], assert_same_run: Any
 ) -> None:
     ended = call("train", [*copied_run.overrides, "resume=true", "training.max_epochs=3"], copied_run.folder)
     assert ended.code == 0
@@ -311,28 +156,8 @@ def test_a_run_of_two_epochs_and_then_a_third_is_one_of_three(
     assert [event.step for event in events.Scalars("valid/loss")][-1] == 24
 
 
-def test_a_damaged_checkpoint_is_stepped_over(copied_run: Any, call: Any, tmp_path: Path) -> None:
-    path = copied_run.folder / "saved" / "run" / "step_000000016" / "training.pt"
-    path.write_bytes(path.read_bytes()[:-1])
-    ended = call("train", [*copied_run.overrides, "resume=true"], copied_run.folder)
-    assert ended.code == 0
-    assert "checkpoint saved/run/step_000000016 is damaged: training.pt has SHA-256" in ended.out
-    assert "resumed from saved/run/step_000000008, step 8" in ended.out
-    assert [epoch["step"] for epoch in epochs(copied_run.folder)] == [8, 16]
-
-
-def test_a_run_without_an_intact_checkpoint_is_not_begun_anew_unasked(copied_run: Any, call: Any) -> None:
-    for path in copied_run.folder.glob("saved/run/step_*/model.pt"):
-        path.write_bytes(b"")
-    ended = call("train", [*copied_run.overrides, "resume=true"], copied_run.folder)
-    assert ended.sentence == (
-        "transformer-train: saved/run holds no checkpoint that is intact; "
-        "use overwrite=true to start anew, or another name"
-    )
-
-
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(
-    run: Any, call: Any, quick: list[str], tmp_path: Path
+    run: Any, call: Any, quick: list[str], tmp_path: Path, weights: Any, assert_same_run: Any
 ) -> None:
     assert call("train", quick, tmp_path).code == 0
     assert_same_run(run.folder, tmp_path)
@@ -365,7 +190,7 @@ CHOICES = [
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_trains(choice: str, call: Any, quick: list[str], tmp_path: Path) -> None:
+def test_every_choice_trains(choice: str, call: Any, quick: list[str], tmp_path: Path, epochs: Any) -> None:
     if "schedule_free" in choice:
         pytest.importorskip("schedulefree")
     kept = [o for o in quick if not ("tokenizer=word" in choice and o.startswith("tokenizer."))]
@@ -381,7 +206,7 @@ def test_every_choice_trains(choice: str, call: Any, quick: list[str], tmp_path:
 
 @pytest.mark.parametrize("optimizer", ["muon", "schedule_free_adamw"])
 def test_with_each_optimizer_a_run_goes_on_as_if_never_stopped(
-    optimizer: str, call: Any, quick: list[str], tmp_path: Path
+    optimizer: str, call: Any, quick: list[str], tmp_path: Path, epochs: Any, weights: Any
 ) -> None:
     """Stopped in the middle of an epoch; batches are divided among threads."""
     if optimizer == "schedule_free_adamw":
@@ -461,7 +286,7 @@ def uninterrupted(quick: list[str], call: Callable[..., Any], tmp_path_factory: 
 
 
 def test_a_run_that_is_killed_and_resumed_is_as_if_never_stopped(
-    uninterrupted: Path, call: Any, quick: list[str], tmp_path: Path
+    uninterrupted: Path, call: Any, quick: list[str], tmp_path: Path, epochs: Any, assert_same_run: Any
 ) -> None:
     last = epochs(uninterrupted)[-1]["step"]
     arguments = [*quick, *LONG]
@@ -478,7 +303,7 @@ def test_a_run_that_is_killed_and_resumed_is_as_if_never_stopped(
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_never_stopped(
-    uninterrupted: Path, call: Any, quick: list[str], tmp_path: Path
+    uninterrupted: Path, call: Any, quick: list[str], tmp_path: Path, assert_same_run: Any
 ) -> None:
     code, out = interrupt([*quick, *LONG], tmp_path, 10, signal.SIGTERM)
     assert code == 128 + signal.SIGTERM

@@ -130,11 +130,14 @@ def test_a_dumb_terminal_gets_no_bar(screen, monkeypatch, tell):
 
 
 def test_ending_twice_or_before_the_start_is_fine(make_start):
-    progress = Progress(open_terminal(io.StringIO()))
+    file = io.StringIO()
+    progress = Progress(open_terminal(file))
     progress.on_end()
     progress.on_start(make_start(0))
     progress.on_end()
+    before = file.getvalue()
     progress.on_end()
+    assert file.getvalue() == before
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,10 @@ def test_ending_without_a_start_or_twice_is_fine(tmp_path, tell):
     board.on_end()
     tell([board], 0, 10)
     board.on_end()
+    before = points(tmp_path)
     board.on_end()
+    assert points(tmp_path) == before
+    assert before
 
 
 def test_every_steps_must_be_positive(tmp_path):

@@ -1,4 +1,7 @@
-"""A real, finished run as its user sees it: a real TensorBoard in a real browser. Skipped without a Chromium."""
+"""A real, finished run as its user sees it: a real TensorBoard in a real browser. Skipped without a Chromium.
+
+`wait_for` fails a test unless every text it is given comes to stand on the page.
+"""
 
 import pytest
 

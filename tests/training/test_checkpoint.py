@@ -390,12 +390,10 @@ def test_a_checkpoint_that_was_set_aside_is_put_back(make):
     checkpoints = make()
     save(checkpoints, 1, monitored=1.0)
     path = save(checkpoints, 2, monitored=2.0)
-    aside = path.with_name(f".{path.name}.replaced")
-    path.rename(aside)
-    newest, _ = newest_intact(checkpoints.folder)
-    assert newest == aside
-    checkpoints.tidy(newest)
-    assert checkpoints.place(newest) == path
+    aside = path.rename(path.with_name(f".{path.name}.replaced"))
+    assert newest_intact(checkpoints.folder)[0] == aside
+    checkpoints.tidy(aside)
+    assert checkpoints.place(aside) == path
     assert verify(path)["step"] == 2
     assert names(checkpoints.folder) == ["best", "last", "step_000000001", "step_000000002"]
     assert os.readlink(checkpoints.folder / "last") == path.name

@@ -1,10 +1,11 @@
 """What a command line changes."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from transformer.commands.resume import flat
 
 
 class Asked(NamedTuple):
@@ -14,15 +15,6 @@ class Asked(NamedTuple):
     added: bool
 
 
-def _below(key: str, value: Any) -> Iterator[str]:
-    """The dotted keys of the leaves of a value that may be a dict."""
-    if not isinstance(value, dict):
-        yield key
-        return
-    for name, inner in value.items():
-        yield from _below(f"{key}.{name}", inner)
-
-
 def asked() -> list[Asked]:
     """What the command line changes; each of the values in braces by itself."""
     words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
@@ -30,5 +22,5 @@ def asked() -> list[Asked]:
     for override in OverridesParser.create().parse_overrides(words):
         key, value = override.key_or_group, override.value()
         added = override.is_add() or override.is_force_add()
-        found += [Asked(path, added) for path in _below(str(key), value)]
+        found += [Asked(path, added) for path in flat(value, str(key))]
     return found

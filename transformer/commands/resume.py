@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from transformer.commands.override import Asked
 from transformer.config import TrainConfig, config_dir
 from transformer.error import UserError
 from transformer.training.checkpoint import read_manifest
@@ -79,7 +78,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
     return {k: (old.get(k), new.get(k)) for k in fixed}
 
 
-def as_before(saved: TrainConfig, composed: TrainConfig, asked: Sequence[Asked]) -> TrainConfig:
+def as_before(saved: TrainConfig, composed: TrainConfig, keys: Sequence[str]) -> TrainConfig:
     """The config of a run that goes on: its own, with what the command line says on top.
 
     Where that chooses a part by name (data=files), takes a key away, is another command's, or has the run lie
@@ -88,9 +87,8 @@ def as_before(saved: TrainConfig, composed: TrainConfig, asked: Sequence[Asked])
     Args:
         saved: of the run's checkpoint.
         composed: of the command line, with defaults for what it does not say.
-        asked: what it says.
+        keys: dotted ones or groups, what it changes.
     """
-    keys = [override.key for override in asked]
     absent = [key for key in keys if OmegaConf.select(cast(DictConfig, composed), key, default=MISSING) == MISSING]
     moved = [key for key in PLACED if saved[key] != composed[key]]  # type: ignore[index]
     if absent or moved or any((config_dir() / key.split("@")[0]).is_dir() for key in keys):

@@ -1,6 +1,7 @@
 """How a training begins: what it must not overwrite, what it goes on from, what is told of it."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -11,7 +12,8 @@ from transformer.commands.resume import as_before, refuse_changes, refuse_other_
 from transformer.config import TrainConfig
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
-from transformer.training.checkpoint import TOKENIZER, is_checkpoint, newest_intact, read_manifest
+from transformer.training.checkpoint import TOKENIZER, complete, is_checkpoint, newest_intact, read_manifest
+from transformer.training.compiled import updates_to_come
 from transformer.training.distributed import World
 from transformer.training.environment import differences
 from transformer.training.inventory import describe
@@ -55,6 +57,14 @@ def clear(config: TrainConfig, saved: Path) -> None:
     shutil.rmtree(results, ignore_errors=True)
 
 
+def continued(config: TrainConfig, saved: Path) -> TrainConfig:
+    """The config that a run goes on with, see `as_before`; the given one where no checkpoint tells its own."""
+    for path in reversed(complete(saved)):
+        with suppress(UserError):  # a damaged one; that is told when it would be loaded
+            return as_before(build.stored_config(path), config, [override.key for override in asked()])
+    return config
+
+
 def resumed(config: TrainConfig, saved: Path) -> tuple[Path | None, TrainConfig]:
     """The checkpoint to go on from, if there is any, and the config to go on with."""
     newest, complaints = newest_intact(saved)
@@ -62,7 +72,6 @@ def resumed(config: TrainConfig, saved: Path) -> tuple[Path | None, TrainConfig]
         print(complaint)
     if newest:
         before = build.checkpoint_config(newest)
-        config = as_before(before, config, asked())
         config = build.with_tokenizer_of(before, build.resumed_budget(before, config))
         refuse_changes(before, config)
     elif complaints:
@@ -86,12 +95,10 @@ def data(config: TrainConfig, world: World, newest: Path | None, start: build.Lo
     return source
 
 
-def caution_of_updates(config: TrainConfig, steps_per_epoch: int) -> None:
+def caution_of_updates(config: TrainConfig, trainer: Trainer) -> None:
     """Warns where training is over before the learning rate has risen to its peak."""
-    training, warmup = config.training, config.schedule.get("warmup_steps")
-    ends = [training.max_steps, training.max_epochs and training.max_epochs * steps_per_epoch]
-    planned = min((end for end in ends if end is not None), default=None)
-    if planned is not None and isinstance(warmup, int) and planned < warmup:
+    warmup, planned = config.schedule.get("warmup_steps"), updates_to_come(trainer) + trainer.progress.step
+    if isinstance(warmup, int) and planned < warmup:
         print(
             f"caution: training ends after {planned:,} updates, before schedule.warmup_steps={warmup} have raised the "
             "learning rate to its peak; take more epochs, smaller batches (batching.max_tokens) or fewer warm-up steps"
@@ -125,7 +132,7 @@ def tell(
     print(f"batches: {len(batches):,} an epoch, padding efficiency {batches.padding_efficiency:.1f}%{shapes}")
     for sentence in batches.told:
         print(sentence)
-    caution_of_updates(config, -(-len(batches) // config.training.accumulate))
+    caution_of_updates(config, trainer)
     results = Path(config.results_dir) / config.name
     results.mkdir(parents=True, exist_ok=True)
     (results / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")

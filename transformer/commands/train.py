@@ -8,7 +8,7 @@ from transformer import build
 from transformer.commands import entry
 from transformer.commands.final import evaluate_best, try_final
 from transformer.commands.resume import plain
-from transformer.commands.start import clear, data, refuse, resumed, tell
+from transformer.commands.start import clear, continued, data, refuse, resumed, tell
 from transformer.config import TrainConfig, check
 from transformer.monitoring.outcome import forget, outcome_of, write_outcome
 from transformer.training.checkpoint import read_manifest
@@ -26,9 +26,11 @@ def run(config: TrainConfig, others: Sequence[Observer] = ()) -> int:
         config: of the run.
         others: are told of the run beside the observers that the config names.
     """
+    folder = Path(config.saved_dir) / config.name
+    if config.resume:  # first of all, for the machine's settings are the run's own too
+        config = continued(config, folder)
     check(config)
     world = build.runtime(config.runtime, config.runtime.workers)
-    folder = Path(config.saved_dir) / config.name
     with run_lock(folder) if world.is_main else nullcontext():
         if world.is_main:
             refuse(config, folder)

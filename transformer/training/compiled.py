@@ -10,6 +10,7 @@ import torch
 
 from transformer.data.batch import Batch
 from transformer.model.dropout import Dropout
+from transformer.training.limits import n_updates
 from transformer.training.state import random_state, set_random_state
 from transformer.training.trainer import Trainer
 
@@ -37,7 +38,7 @@ def repays(device: torch.device, n_updates: float) -> bool:
 def updates_to_come(trainer: Trainer) -> float:
     """Updates until the limits end the run; inf where none is set."""
     limits, progress = trainer.limits, trainer.progress
-    per_epoch = -(-len(trainer.batches) // limits.accumulate)
+    per_epoch = n_updates(len(trainer.batches), limits.accumulate)
     by_epochs = float("inf") if limits.max_epochs is None else limits.max_epochs * per_epoch
     return min(by_epochs, float("inf") if limits.max_steps is None else limits.max_steps) - progress.step
 

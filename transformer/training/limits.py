@@ -5,6 +5,11 @@ from dataclasses import dataclass
 WITHOUT_DECODING = ("valid_loss", "valid_accuracy")  # what can be monitored however seldom is decoded
 
 
+def n_updates(n_batches: int, accumulate: int) -> int:
+    """Updates of an epoch of so many micro-batches; a last, smaller group of them makes one too."""
+    return -(-n_batches // accumulate)
+
+
 @dataclass(frozen=True)
 class Limits:
     """When to do what.

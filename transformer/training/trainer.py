@@ -16,7 +16,7 @@ from transformer.data.loader import BatchLoader
 from transformer.error import UserError
 from transformer.training.checkpoint import MODEL, TRAINING, CheckpointFolder, load_tensors, newest_intact
 from transformer.training.distributed import World
-from transformer.training.limits import Limits
+from transformer.training.limits import Limits, n_updates
 from transformer.training.loss import Objective
 from transformer.training.memory import peak_mib
 from transformer.training.moving_average import stand_in
@@ -375,7 +375,7 @@ class Trainer:
 
     def _tell_start(self, name: str, config: dict[str, Any]) -> None:
         n_parameters = sum(p.numel() for p in self.update.parameters)
-        steps_per_epoch = -(-len(self.batches) // self.limits.accumulate)
+        steps_per_epoch = n_updates(len(self.batches), self.limits.accumulate)
         ends = self.limits.max_epochs, self.limits.max_steps
         model = (self.whole.objective if self.whole else self.objective).model
         start = RunStart(name, config, n_parameters, steps_per_epoch, *ends, self.progress.step, model)
