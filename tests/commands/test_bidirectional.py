@@ -61,6 +61,14 @@ def test_plain_lines_are_translated_with_the_token_and_others_can_be_asked_for(
     assert translated("<2tgt> the dog runs\n\n<2tgt> a cat\n", "into=src") == plain
 
 
+def test_a_language_that_the_model_does_not_have_is_told(
+    best: str, call: Any, calm: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert call("translate", [best, *calm, *SEARCH], tmp_path, b"a cat\n<2fr> a cat\n<2 a cat\n").code == 0
+    told = "line 2: <2fr> is none of the model's <2tgt>, <2src> and is translated as text"
+    assert [message for message in caplog.messages if "<2" in message] == [told]
+
+
 def test_scores_of_plain_lines_are_those_with_the_token(best: str, call: Any, calm: list[str], tmp_path: Path) -> None:
     texts = {"plain": "the dog runs\n", "marked": "<2tgt> the dog runs\n", "other": "<2src> the dog runs\n"}
     for name, text in texts.items():

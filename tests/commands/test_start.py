@@ -56,12 +56,30 @@ def test_overwriting_leaves_nothing_of_the_run_before(copied_run: Any, call: Any
     assert (saved / "other").is_dir()
 
 
+@pytest.mark.parametrize("kind", ["saved", "results"])
+def test_runs_that_lie_inside_another_are_not_overwritten_with_it(
+    kind: str, copied_run: Any, call: Any, snapshot: Any
+) -> None:
+    for name in ("a", "b/c"):
+        inside = copied_run.folder / kind / "run" / name
+        inside.parent.mkdir(exist_ok=True)
+        shutil.copytree(
+            copied_run.folder / kind / "run", inside, symlinks=True, ignore=shutil.ignore_patterns("a", "b")
+        )
+    before = snapshot(copied_run.folder)
+    assert call("train", [*copied_run.overrides, "overwrite=true"], copied_run.folder).sentence == (
+        "transformer-train: overwrite=true would delete other runs that lie inside saved/run: run/a and 1 more; move "
+        "or delete them, or use another name"
+    )
+    assert snapshot(copied_run.folder) == before
+
+
 def test_resuming_a_run_that_has_ended_changes_nothing(copied_run: Any, call: Any, epochs: Any, snapshot: Any) -> None:
     saved = snapshot(copied_run.folder / "saved")
     told = epochs(copied_run.folder)
     ended = call("train", [*copied_run.overrides, "resume=true"], copied_run.folder)
     assert ended.code == 0
-    assert "resumed from saved/run/step_000000016, step 16" in ended.out
+    assert "resumed from saved/run/step_000000016, step 16\nthe run had come to its end: nothing is tr" in ended.out
     assert snapshot(copied_run.folder / "saved") == saved
     assert epochs(copied_run.folder) == told
 

@@ -56,6 +56,20 @@ def test_every_pair_once_an_epoch(make: Make, store: PairStore) -> None:
     assert sorted(i for batch in batches for i in batch.indices.tolist()) == list(range(len(store)))
 
 
+def test_pairs_beyond_the_budget_are_told(store: PairStore) -> None:
+    longest = np.maximum(store.src_lengths, store.tgt_lengths) + 1
+    budget = int(np.sort(longest)[-4])
+    beyond = BatchLoader(store, Bucket(budget), 1, 0, 1, None)
+    n_beyond = int((longest > budget).sum())
+    assert 0 < n_beyond < 4
+    assert beyond.told == [
+        f"pairs with more tokens than batching.max_tokens={budget}, each a batch by itself: {n_beyond}, of up to "
+        f"{longest.max()} tokens"
+    ]
+    assert sum(len(batch.indices) == 1 for batch in beyond) >= n_beyond
+    assert BatchLoader(store, Bucket(int(longest.max())), 1, 0, 1, None).told == []
+
+
 def test_ids_are_those_of_the_store(store: PairStore) -> None:
     for batch in BatchLoader(store, Bucket(100), 1, 0, 1, None):
         for row, i in enumerate(batch.indices.tolist()):

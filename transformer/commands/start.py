@@ -34,8 +34,22 @@ def refuse(config: TrainConfig, saved: Path) -> None:
         raise UserError(
             f"warm_start.checkpoint={start} lies in {saved}, which overwrite=true deletes; use another name"
         )
+    if config.overwrite and (others := runs_inside(config, saved)):
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise UserError(
+            f"overwrite=true would delete other runs that lie inside {saved}: {others[0]}{more}; move or delete them, "
+            "or use another name"
+        )
     if not config.resume and not config.overwrite and any(path.name != LOCK for path in saved.glob("*")):
         raise UserError(f"{saved} exists; use resume=true to go on, overwrite=true to start anew, or another name")
+
+
+def runs_inside(config: TrainConfig, saved: Path) -> list[str]:
+    """The names of other runs whose checkpoints or results lie inside this run's, as trials of a multirun do."""
+    results = Path(config.results_dir) / config.name
+    found = {path.parent.relative_to(saved) for path in saved.glob("*/**/step_*") if is_checkpoint(path)}
+    found |= {path.parent.relative_to(results) for path in results.glob("*/**/metrics.jsonl")}
+    return sorted(str(Path(config.name) / path) for path in found)
 
 
 def clear(config: TrainConfig, saved: Path) -> None:
@@ -113,6 +127,8 @@ def tell(
         print(f"resumed from {newest}, step {trainer.progress.step}")
         for change in differences(read_manifest(newest).get("environment", {}), trainer.environment):
             print(f"since then {change}: the bits may come out differently")
+        if trainer.at_its_end:
+            print("the run had come to its end: nothing is trained (a higher training.max_epochs or max_steps goes on)")
     for split, store in (("train", source.train), ("validation", source.validation)):
         left_out = ", ".join(f"{n} {reason}" for reason, n in store.left_out.items() if n) or "none"
         print(f"{split}: {len(store):,} of {store.n_read:,} pairs used, left out: {left_out}")

@@ -101,8 +101,11 @@ class BatchLoader:
 
     @property
     def told(self) -> list[str]:
-        """See `Batching.told`."""
-        return self._batching.told()
+        """Sentences on what an epoch is made of: see `Batching.told`, and pairs that are too long for the budget."""
+        longest, budget = np.maximum(self._store.src_lengths, self._store.tgt_lengths) + 1, self._batching.max_tokens
+        n_beyond = int((longest > budget).sum())
+        beyond = f"pairs with more tokens than batching.max_tokens={budget}, each a batch by itself: {n_beyond:,}"
+        return self._batching.told() + ([f"{beyond}, of up to {longest.max()} tokens"] if n_beyond else [])
 
     @property
     def n_shapes(self) -> int | None:

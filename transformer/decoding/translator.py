@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from transformer.data.tokenizer.base import TokenizerPair
+from transformer.data.tokenizer.base import Directed, TokenizerPair
 from transformer.decoding.batch import Flow, untold
 from transformer.decoding.demand import Demand
 from transformer.decoding.request import Constraint, Request
@@ -148,7 +148,7 @@ class Translator:
 
     def _translate_buffer(self, requests: Sequence[Request], n_before: int) -> list[list[Translation]]:
         """Translate requests that follow `n_before` others."""
-        sources = self._encoded([request.line for request in requests])
+        sources = self._encoded([request.line for request in requests], n_before)
         jobs = [
             Job(n_before + i, self._limited(ids, n_before + i), self._constraint(request, ids, n_before + i))
             for i, (ids, request) in enumerate(zip(sources, requests, strict=True), start=1)
@@ -177,11 +177,17 @@ class Translator:
         n_sentences = sum(length > 1 for length in lengths)
         return list(batches(lengths, self.max_tokens // self.search.width, -(-n_sentences // self._n_workers())))
 
-    def _encoded(self, lines: Sequence[str]) -> list[list[int]]:
+    def _encoded(self, lines: Sequence[str], n_before: int) -> list[list[int]]:
         """Return the source ids of every line without EOS, none for a blank one."""
+        src = self.tokenizers.src
+        if isinstance(src, Directed):
+            for i, line in enumerate(lines, start=n_before + 1):
+                if token := src.misspelt(line):
+                    known = ", ".join(src.language_tokens)
+                    logger.warning("line %d: %s is none of the model's %s and is translated as text", i, token, known)
         filled = [i for i, line in enumerate(lines) if line.strip()]
         sources: list[list[int]] = [[] for _ in lines]
-        for i, ids in zip(filled, self.tokenizers.src.encode_lines([lines[i] for i in filled]), strict=True):
+        for i, ids in zip(filled, src.encode_lines([lines[i] for i in filled]), strict=True):
             sources[i] = ids
         return sources
 

@@ -142,6 +142,12 @@ class Trainer:
         """Updates so far, the one that has not been told yet included."""
         return self.progress.step + (self.pending is not None)
 
+    @property
+    def at_its_end(self) -> bool:
+        """Whether as many epochs or updates are done as are allowed; patience is asked only while training."""
+        max_epochs = self.limits.max_epochs
+        return self._steps_done() or (max_epochs is not None and self.progress.epoch > max_epochs)
+
     def _steps_done(self) -> bool:
         return self.limits.max_steps is not None and self._n_done() >= self.limits.max_steps
 
@@ -153,7 +159,7 @@ class Trainer:
                 "on_message", f"no better {limits.monitor} for {progress.epochs_since_best} epochs: stopping early"
             )
             return True
-        return self._steps_done() or (limits.max_epochs is not None and progress.epoch > limits.max_epochs)
+        return self.at_its_end
 
     def _checkpoint_due(self) -> bool:
         steps, minutes = self.limits.checkpoint_every_steps, self.limits.checkpoint_every_minutes

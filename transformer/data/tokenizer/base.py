@@ -120,6 +120,11 @@ class Directed(Tokenizer):
             return first[0], first[1] if len(first) > 1 else ""
         return self.language_tokens[0], line
 
+    def misspelt(self, line: str) -> str | None:
+        """The first word of a line where it looks like a language token and is none of these, such as <2EN>."""
+        first = line.split(maxsplit=1)[:1]
+        return first[0] if first and re.fullmatch(r"<2[^\s<>]+>", first[0]) and first[0] not in self._ids else None
+
     def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of each line, that of its language token first."""
         divided = [self.divided(line) for line in lines]
