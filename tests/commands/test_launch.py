@@ -33,6 +33,11 @@ def mistakes(*cases: tuple[str, str]) -> Any:
     ),
     ("warp=9", "there is no warp to change; transformer-train --help lists what there is"),
     ("~warp", "there is no warp to change; transformer-train --help lists what there is"),
+    (
+        "data=files data.tests.extra.src=x",
+        "there is no data.tests.extra.src to change; +data.tests.extra.src=... adds this test split",
+    ),
+    ("final.splits=test", "final.splits is a list: say 'final.splits=[test]'"),
     ("batching@x=pool", "there is no batching@x to change; did you mean batching?"),
     ("+new=3", "Key 'new' not in 'TrainConfig' (at new)"),
     ("+training.max_epoch=3", "Key 'max_epoch' not in 'TrainingConfig' (at training.max_epoch)"),

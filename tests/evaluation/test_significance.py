@@ -90,8 +90,8 @@ def test_table(hypotheses, better, references):
     assert lines[0] == "paired bootstrap, 50 samples, against small"
     assert lines[2].split()[:2] == ["tiny", "BLEU"]
     assert lines[2].endswith(" * better")
-    assert "".join(lines[-2:]).replace(" ", "") == f"BLEU:{found[0].signature}"
-    assert max(map(len, lines)) <= 80
+    assert lines[-1] == f"BLEU: {found[0].signature}"
+    assert max(map(len, lines[:-1])) <= 80
     assert significance_table([], test) == ""
     unsigned = significance_table(found, test, {("BLEU", found[0].signature)}).splitlines()
     assert unsigned == lines[: len(unsigned)]
@@ -105,7 +105,7 @@ def test_a_long_name_stands_on_a_line_of_its_own(hypotheses, better, references)
     assert lines[2] == name
     assert lines[3].split()[0] == "BLEU"
     assert lines[3].index("BLEU") == lines[1].index("metric")
-    assert max(map(len, lines)) <= 80
+    assert max(map(len, lines[:-1])) <= 80
 
 
 def test_verdicts_know_error_rates(hypotheses, better, references):

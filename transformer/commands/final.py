@@ -19,8 +19,10 @@ from transformer.training.precision import Precision
 
 def splits(config: TrainConfig, source: build.Data) -> list[str]:
     """What is evaluated on in the end; "test", which is asked for by default, only where there is a test split."""
-    wanted = list(config.final.splits)
-    return [] if wanted == ["test"] and len(source.corpus.splits()) == 2 else wanted
+    wanted, tests = list(config.final.splits), source.corpus.splits()[2:]
+    if wanted == ["all"]:
+        return tests
+    return [] if wanted == ["test"] and not tests else wanted
 
 
 def try_final(config: TrainConfig, source: build.Data) -> None:

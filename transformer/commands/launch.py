@@ -74,11 +74,16 @@ def sentence(error: BaseException, command: str) -> str:
         return f"{error.full_key} is not given; say {error.full_key}=..."
     if unknown := re.match(r"Could not (?:override|delete) '(\S+?)'|.*'(\S+)' does not exist$", text):
         key = unknown[1] or unknown[2]
+        if re.fullmatch(r"data(\.\w+)*\.tests\.\w+\.(src|tgt|tsv)", key):
+            return f"there is no {key} to change; +{key}=... adds this test split"
         suggestion = _suggestion(command, re.split("[@=]", key)[0])
         return f"there is no {key} to change{suggestion or f'; transformer-{command} --help lists what there is'}"
     if ambiguous := re.fullmatch(r"Ambiguous value for argument '(.*?)=(.*)'", text):
         key, value = ambiguous.groups()
         return f"{key}={value} has a comma: say '{key}=[{value}]' for a list, or -m for a run with each value"
+    no_list = re.fullmatch(r"Error merging override ([\w.]+)=(.*)", text)
+    if no_list and "is not a ListConfig" in first_line(error.__cause__ or error.__context__):
+        return f"{no_list[1]} is a list: say '{no_list[1]}=[{no_list[2]}]'"
     if type(error) is ValueError:
         return f"a group is chosen by name, such as decoding=greedy ({text})"
     if not isinstance(error, (HydraException, OmegaConfBaseException)):

@@ -32,7 +32,7 @@ def text_table(rows: Sequence[Row]) -> str:
     """Return a table of at most 80 columns, and the signatures to quote below it.
 
     Metrics that do not fit beside one another continue in a further block; a label longer than 24 characters stands on
-    a line of its own, so that nothing is cut. Only such a label and a single part of a signature can exceed 80.
+    a line of its own, so that nothing is cut. Only such a label and a signature can exceed 80.
     """
     label_width = max([len("system"), *(len(_label(row)) for row in rows if len(_label(row)) <= LONGEST_LABEL)])
     columns = {name: _column(rows, name) for name in _metric_names(rows)}
@@ -77,18 +77,8 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, object]]:
 
 
 def signature_lines(signatures: Iterable[tuple[str, str]]) -> list[str]:
-    """Return "name: signature" for each (name, signature), broken behind a bar where it exceeds 80 columns."""
-    lines: list[str] = []
-    for name, signature in signatures:
-        current = f"{name}:"
-        for i, part in enumerate(signature.split("|")):
-            addition = f" {part}" if i == 0 else f"|{part}"
-            if len(current + addition) >= WIDTH and i > 0:
-                lines.append(current + "|")
-                current, addition = "  ", part
-            current += addition
-        lines.append(current)
-    return lines
+    """Return "name: signature" for each (name, signature), unbroken, so that it can be copied as it is."""
+    return [f"{name}: {signature}" for name, signature in signatures]
 
 
 def _label(row: Row) -> str:
@@ -139,5 +129,14 @@ def _block(rows: Sequence[Row], label_width: int, columns: Sequence[Sequence[str
 
 
 def _signatures(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return the distinct (metric, signature) pairs; a metric stands there twice where rows were scored differently."""
-    return list(dict.fromkeys((score.name, score.signature) for row in rows for score in row.scores))
+    """Return the distinct (metric, signature) pairs; one that is not that of all rows says of which splits or rows."""
+    named: list[tuple[str, str]] = []
+    for name in _metric_names(rows):
+        of_row = [(row, score.signature) for row in rows if (score := _find(row, name))]
+        signatures = list(dict.fromkeys(signature for _, signature in of_row))
+        by_split = len({(row.split, signature) for row, signature in of_row}) == len({row.split for row, _ in of_row})
+        for signature in signatures:
+            alike = [row.split if by_split else _label(row) for row, own in of_row if own == signature]
+            where = f", {', '.join(dict.fromkeys(alike))}" if len(signatures) > 1 else ""
+            named.append((f"{name}{where}", signature))
+    return named
