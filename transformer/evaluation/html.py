@@ -7,6 +7,7 @@ from html import escape
 from transformer.evaluation.bucket import Breakdown, Example, Part
 from transformer.evaluation.compare import Comparison, Examples
 from transformer.evaluation.metrics import Score
+from transformer.evaluation.report import signatures
 from transformer.evaluation.significance import LUCK, Difference
 
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
@@ -185,7 +186,7 @@ def _judged(d: Difference) -> str:
 
 def _method(comparison: Comparison) -> str:
     """Return the signatures, each once."""
-    pairs = [(score.name, score.signature) for row in comparison.rows for score in row.scores]
+    pairs = signatures(comparison.rows)
     pairs += [(d.metric, d.signature) for d in comparison.differences]
     lines = [f"{escape(name)}: {escape(signature)}" for name, signature in dict.fromkeys(pairs)]
     return f'<h2>Signatures</h2><p class="signature">{"<br>".join(lines)}</p>'

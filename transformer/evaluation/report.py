@@ -41,7 +41,7 @@ def text_table(rows: Sequence[Row]) -> str:
         "\n".join(_block(rows, label_width, [sentences, *(columns[name] for name in names)]))
         for names in _groups(columns, WIDTH - label_width - 2 - len("sentences"))
     ]
-    return "\n\n".join([*blocks, "\n".join(signature_lines(_signatures(rows)))]) + "\n"
+    return "\n\n".join([*blocks, "\n".join(signature_lines(signatures(rows)))]) + "\n"
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
@@ -56,7 +56,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
         labels = [text.replace("|", "\\|") for text in (row.system, row.split)]
         lines.append("| " + " | ".join([*labels, str(row.n_sentences), *cells]) + " |")
     lines.append("")
-    lines += [f"- {name}: `{signature}`" for name, signature in _signatures(rows)]
+    lines += [f"- {name}: `{signature}`" for name, signature in signatures(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -74,6 +74,20 @@ def as_data(rows: Sequence[Row]) -> list[dict[str, object]]:
         }
         for row in rows
     ]
+
+
+def signatures(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return the distinct (metric, signature) pairs; one that is not that of all rows says of which splits or rows."""
+    named: list[tuple[str, str]] = []
+    for name in _metric_names(rows):
+        of_row = [(row, score.signature) for row in rows if (score := _find(row, name))]
+        distinct = list(dict.fromkeys(signature for _, signature in of_row))
+        by_split = len({(row.split, signature) for row, signature in of_row}) == len({row.split for row, _ in of_row})
+        for signature in distinct:
+            alike = [row.split if by_split else _label(row) for row, own in of_row if own == signature]
+            where = f", {', '.join(dict.fromkeys(alike))}" if len(distinct) > 1 else ""
+            named.append((f"{name}{where}", signature))
+    return named
 
 
 def signature_lines(signatures: Iterable[tuple[str, str]]) -> list[str]:
@@ -126,17 +140,3 @@ def _block(rows: Sequence[Row], label_width: int, columns: Sequence[Sequence[str
             label = ""
         lines.append(line(label, i))
     return lines
-
-
-def _signatures(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return the distinct (metric, signature) pairs; one that is not that of all rows says of which splits or rows."""
-    named: list[tuple[str, str]] = []
-    for name in _metric_names(rows):
-        of_row = [(row, score.signature) for row in rows if (score := _find(row, name))]
-        signatures = list(dict.fromkeys(signature for _, signature in of_row))
-        by_split = len({(row.split, signature) for row, signature in of_row}) == len({row.split for row, _ in of_row})
-        for signature in signatures:
-            alike = [row.split if by_split else _label(row) for row, own in of_row if own == signature]
-            where = f", {', '.join(dict.fromkeys(alike))}" if len(signatures) > 1 else ""
-            named.append((f"{name}{where}", signature))
-    return named

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from transformer.evaluation.report import Row, cell
+from transformer.evaluation.report import Row, cell, signatures
 from transformer.monitoring.console import fixed
 from transformer.monitoring.curves import draw_curves
 from transformer.monitoring.figure import to_png, to_svg
@@ -203,8 +203,7 @@ def _scores(rows: Sequence[Row]) -> str:
     for row in rows:
         by_name = {score.name: score for score in row.scores}
         cells.append([row.system, row.split, f"{row.n_sentences:,}", *(cell(by_name.get(name)) for name in names)])
-    signatures = dict.fromkeys((score.name, score.signature) for row in rows for score in row.scores)
-    notes = "".join(f"<li>{escape(name)}: <code>{escape(text)}</code></li>" for name, text in signatures)
+    notes = "".join(f"<li>{escape(name)}: <code>{escape(text)}</code></li>" for name, text in signatures(rows))
     return _table(["system", "split", "sentences", *names], cells, [False] * len(rows)) + f"<ul>{notes}</ul>"
 
 
