@@ -285,6 +285,11 @@ def test_translations_are_shown_evenly_spread(n: int, shown: list[int], capsys: 
     assert capsys.readouterr().out == "".join(blocks)
 
 
+def test_translations_that_are_shown_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    show([("a\x1b[31mb", "c\x07", "d\re")])
+    assert capsys.readouterr().out == "\nsource      a [31mb\ntranslation c \nreference   d e\n"
+
+
 @pytest.mark.parametrize(
     ("lowercase", "names", "told"),
     [

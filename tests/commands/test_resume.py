@@ -136,5 +136,14 @@ def test_what_is_chosen_by_name_or_not_there_is_taken_as_a_whole(asked: str) -> 
 
 
 @pytest.mark.parametrize("key", ["name", "saved_dir", "results_dir"])
-def test_a_run_that_lies_elsewhere_now_is_taken_as_a_whole(key: str) -> None:
-    assert together(["resume"], **{key: "other"}) == {**COMPOSED, key: "other"}
+def test_a_run_that_lies_elsewhere_now_goes_on_there(key: str) -> None:
+    expected = {**SAVED, "resume": True, "overwrite": False, key: "other"}
+    assert together(["resume"], **{key: "other"}) == expected
+
+
+def test_what_is_made_of_the_place_moves_with_it() -> None:
+    monitor = {"curves": {"folder": "results/run", "every": 2}, "mine": {"folder": "elsewhere"}}
+    saved, now = ({**config, "name": "run", "monitor": monitor} for config in (SAVED, COMPOSED))
+    moved = as_before(OmegaConf.create(saved), OmegaConf.create({**now, "name": "b"}), ["name"])  # type: ignore[arg-type]
+    expected = {"curves": {"folder": "results/b", "every": 2}, "mine": {"folder": "elsewhere"}}
+    assert plain(moved)["monitor"] == expected

@@ -56,6 +56,18 @@ def test_overwriting_leaves_nothing_of_the_run_before(copied_run: Any, call: Any
     assert (saved / "other").is_dir()
 
 
+def test_the_record_of_a_run_whose_checkpoints_are_gone_is_not_replaced_unasked(
+    copied_run: Any, call: Any, snapshot: Any
+) -> None:
+    shutil.rmtree(copied_run.folder / "saved")
+    before = snapshot(copied_run.folder / "results")
+    assert call("train", copied_run.overrides, copied_run.folder).sentence == (
+        "transformer-train: results/run has the record of an earlier run; use overwrite=true to start anew, or another "
+        "name"
+    )
+    assert snapshot(copied_run.folder / "results") == before
+
+
 @pytest.mark.parametrize("kind", ["saved", "results"])
 def test_runs_that_lie_inside_another_are_not_overwritten_with_it(
     kind: str, copied_run: Any, call: Any, snapshot: Any
@@ -110,6 +122,54 @@ def test_a_run_goes_on_by_its_name_alone(
     by_name, by_all = (json.loads(path.read_text())["config"] for path in outcomes)
     assert by_name == by_all
     assert asked[0] == asked[1]  # the machine's settings too
+
+
+def test_a_run_goes_on_elsewhere_and_under_another_name(
+    copied_run: Any, call: Any, tmp_path: Path, assert_same_run: Any
+) -> None:
+    """Copied with its links followed, as scp does."""
+    shutil.copytree(copied_run.folder, tmp_path / "whole", symlinks=True)
+    saved = copied_run.folder / "saved"
+    shutil.copytree(saved / "run", tmp_path / "kept" / "copy")
+    shutil.rmtree(saved)
+    (copied_run.folder / "results" / "run").rename(copied_run.folder / "results" / "copy")
+    longer = ["resume=true", "training.max_epochs=3"]
+    ended = call("train", ["name=copy", f"saved_dir={tmp_path / 'kept'}", *longer], copied_run.folder)
+    assert ended.code == 0, ended.err
+    assert call("train", ["name=run", *longer], tmp_path / "whole").code == 0
+    assert sorted(path.name for path in (copied_run.folder / "results").iterdir()) == ["copy"]
+    saved.mkdir()
+    (tmp_path / "kept" / "copy").rename(saved / "run")
+    (copied_run.folder / "results" / "copy").rename(copied_run.folder / "results" / "run")
+    assert_same_run(copied_run.folder, tmp_path / "whole")
+
+
+def test_what_a_user_keeps_beside_the_checkpoints_stays(copied_run: Any, call: Any) -> None:
+    saved = copied_run.folder / "saved" / "run"
+    shutil.copytree(saved / "step_000000016", saved / "step_000000016_keep")
+    ended = call("train", ["name=run", "resume=true", "training.max_epochs=3"], copied_run.folder)
+    assert ended.code == 0, ended.err
+    assert (saved / "step_000000016_keep" / "model.pt").is_file()
+
+
+def test_a_folder_where_a_link_belongs_is_not_removed_unless_it_is_a_copy(copied_run: Any, call: Any) -> None:
+    best = copied_run.folder / "saved" / "run" / "best"
+    best.unlink()
+    best.mkdir()
+    (best / "notes").write_text("mine")
+    ended = call("train", ["name=run", "resume=true", "training.max_epochs=3"], copied_run.folder)
+    assert ended.sentence == (
+        "transformer-train: saved/run/best is a folder of its own, but training keeps a link there; move it elsewhere"
+    )
+    assert (best / "notes").read_text() == "mine"
+
+
+def test_a_name_alone_that_no_run_has_is_refused(copied_run: Any, call: Any) -> None:
+    ended = call("train", ["name=runn", "resume=true"], copied_run.folder)
+    assert ended.sentence == ("transformer-train: saved/runn has no checkpoint to go on from; did you mean name=run?")
+    (copied_run.folder / "saved" / "begun").mkdir()
+    ended = call("train", ["name=begun", "resume=true"], copied_run.folder)
+    assert ended.sentence.endswith("saved/begun has no checkpoint to go on from; say all settings to begin a run")
 
 
 def test_an_end_before_the_peak_of_the_rate_is_told(call: Any, quick: list[str], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The study on disk: several at once never work on the same trial; what is chosen does not depend on who asks."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,20 @@ def test_two_workers_share_the_trials(tmp_path: Path) -> None:
     taken = one.take()
     assert taken is not None
     assert (taken.name, taken.resumed, taken.values) == ("trial-0001", True, second.values)
+
+
+def test_a_last_line_that_was_cut_off_is_no_reason_to_fail(tmp_path: Path) -> None:
+    taken = study(tmp_path).take()
+    assert taken is not None
+    journal = tmp_path / "study.journal"
+    whole = journal.read_bytes()
+    study(tmp_path).finish(taken, 1.0)
+    longer = journal.read_bytes()
+    journal.write_bytes(longer[: len(whole) + 20])  # the disk was full
+    following = study(tmp_path).take()
+    assert following is not None
+    assert (following.name, following.resumed) == ("trial-0000", True)  # that it had ended was not written
+    assert all(json.loads(line) for line in journal.read_text().splitlines())
 
 
 def test_no_more_trials_than_asked_for(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer.data.batching import Bucket
+from transformer.data.bidirectional import BidirectionalCorpus
 from transformer.data.corpus import Corpus, FilesCorpus
 from transformer.data.mixture import Mixed, MixtureCorpus, apportioned
 from transformer.error import UserError
@@ -109,6 +111,13 @@ def test_pairs_that_were_left_out_shift_nothing(tmp_path: Path) -> None:
     assert sorted(np.bincount(drawn, minlength=3).tolist()[:2]) in ([0, 1], [1, 1])
     with pytest.raises(UserError, match=r"data\.corpora\.b"):
         mixture.mixed(Bucket(40), np.asarray([1, 2, 3, 4]))
+
+
+@pytest.mark.parametrize("wrap", [lambda corpus: corpus, lambda corpus: BidirectionalCorpus(corpus, False)])
+def test_a_mixture_inside_a_mixture_is_refused(tmp_path: Path, wrap: Callable[[Corpus], Corpus]) -> None:
+    inner = MixtureCorpus({"a": make(tmp_path, "a", 4), "b": make(tmp_path, "b", 3)}, 1.0, {"a": 1.0, "b": 1.0}, None)
+    with pytest.raises(UserError, match=r"data\.corpora\.inner is a mixture itself, whose shares would be lost"):
+        MixtureCorpus({"inner": wrap(inner), "c": make(tmp_path, "c", 2)}, 1.0, {}, None)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ def test_everyone_gets_the_same_terminal():
 
 
 def test_control_characters_become_spaces():
-    assert printable("a\x1b[2Jb\tc\nd\x07é漢") == "a [2Jb c\nd é漢"
+    assert printable("a\x1b[2Jb\tc\nd\x07é漢\x9b") == "a [2Jb c\nd é漢 "
+    assert printable("a\u200cb") == "a\u200cb"  # a non-joiner is part of a word
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_plateau_is_torchs_driven_by_hand(values, monitor, patience, threshold):
     )
     for value in values:
         before = schedule.factor(1)
-        message = schedule.observe({monitor: value / 10, "other": 1.0})
+        message = schedule.observe({monitor: value / 10, "other": 1.0}, 1)
         by_hand.step(value / 10)
         assert schedule.factor(1) == optimizer.param_groups[0]["lr"]
         assert (message is not None) == (schedule.factor(1) < before)
@@ -129,16 +129,25 @@ def test_plateau_is_torchs_driven_by_hand(values, monitor, patience, threshold):
 
 def test_plateau_tells_of_a_cut():
     schedule = Plateau(0, "valid_loss", factor=0.5, patience=0, threshold=0.0, min_factor=0.0)
-    assert schedule.observe({"valid_loss": 2.0}) is None
-    told = schedule.observe({"valid_loss": 2.0})
+    assert schedule.observe({"valid_loss": 2.0}, 1) is None
+    told = schedule.observe({"valid_loss": 2.0}, 1)
     assert told == "valid_loss gains too little: learning rate cut to 0.5 of its peak"
 
 
 def test_plateau_waits_for_epochs_that_were_decoded():
     schedule = Plateau(0, "bleu", factor=0.5, patience=0, threshold=0.0, min_factor=0.0)
-    schedule.observe({"valid_loss": 1.0, "bleu": 30.0})
-    assert schedule.observe({"valid_loss": 9.0}) is None
+    schedule.observe({"valid_loss": 1.0, "bleu": 30.0}, 1)
+    assert schedule.observe({"valid_loss": 9.0}, 2) is None
     assert schedule.factor(1) == 1.0
+
+
+def test_plateau_cuts_nothing_before_the_rate_has_come_to_its_peak():
+    schedule = Plateau(10, "bleu", factor=0.5, patience=0, threshold=0.0, min_factor=0.0)
+    assert [schedule.observe({"bleu": 0.0}, step) for step in (3, 6, 9)] == [None] * 3
+    assert schedule.factor(10) == 1.0
+    assert schedule.observe({"bleu": 0.0}, 10) is None  # the first that counts
+    assert schedule.observe({"bleu": 0.0}, 13) is not None
+    assert schedule.factor(14) == 0.5
 
 
 @settings(max_examples=40, deadline=None)
@@ -149,11 +158,11 @@ def test_plateau_goes_on_from_its_state(before, after):
 
     one = make()
     for value in before:
-        one.observe({"valid_loss": float(value)})
+        one.observe({"valid_loss": float(value)}, 3)
     other = make()
     other.load_state_dict(one.state_dict())
     for value in after:
-        assert one.observe({"valid_loss": float(value)}) == other.observe({"valid_loss": float(value)})
+        assert one.observe({"valid_loss": float(value)}, 3) == other.observe({"valid_loss": float(value)}, 3)
         assert one.factor(7) == other.factor(7)
     assert one.state_dict() == other.state_dict()
 
@@ -161,7 +170,7 @@ def test_plateau_goes_on_from_its_state(before, after):
 @pytest.mark.parametrize("schedule", ALL[:4], ids=lambda s: type(s).__name__)
 def test_the_others_have_no_state(schedule):
     assert schedule.state_dict() == {}
-    assert schedule.observe({"valid_loss": 1.0}) is None
+    assert schedule.observe({"valid_loss": 1.0}, 1) is None
     schedule.load_state_dict({})
     with pytest.raises(ValueError, match="schedule has no state, but was given"):
         schedule.load_state_dict({"cut": 0.5})

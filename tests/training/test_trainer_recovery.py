@@ -1,6 +1,7 @@
 """Runs whose loss or gradient is not finite, or whose memory runs out."""
 
 import math
+import os
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from transformer.data.batching import Bucket
 from transformer.data.loader import BatchLoader
 from transformer.error import UserError
-from transformer.training.checkpoint import load_tensors
+from transformer.training.checkpoint import CheckpointFolder, Retention, complete, load_tensors
 from transformer.training.trainer import MAX_ROLLBACKS, MAX_SKIPPED_IN_A_ROW, RATE_CUT
 
 
@@ -97,6 +98,75 @@ def test_it_goes_back_a_few_times_then_ends(toy, tmp_path):
     rates = [float(m.split("with ")[1].split(" of")[0]) for m in told.messages if "back to" in m]
     assert rates == [RATE_CUT**n for n in range(1, MAX_ROLLBACKS + 1)]
     assert spoiler.n_updates == 5 + (MAX_ROLLBACKS + 1) * MAX_SKIPPED_IN_A_ROW
+
+
+class Breaker:
+    """Breaks a weight behind one update, counted from 1 over the process's life."""
+
+    def __init__(self, trainer, at):
+        self.n_updates, self.at, self.inner = 0, at, trainer.update
+        self.parameters = trainer.update.parameters
+        trainer.update = self
+
+    def __call__(self, micro_batches, factor):
+        self.n_updates += 1
+        done = self.inner(micro_batches, factor)
+        if self.n_updates == self.at:
+            with torch.no_grad():
+                self.parameters[0][5] = math.inf
+        return done
+
+
+@pytest.mark.parametrize(
+    ("at", "back_to"),
+    [
+        (12, 10),  # 20, the next end of an epoch, has the broken weights
+        (20, 10),  # so has 20 here, though no update had failed yet when it was written
+        (9, None),
+    ],
+)
+def test_it_goes_back_behind_the_weights_that_are_broken(toy, tmp_path, at, back_to):
+    recorder = toy.Recorder()
+    trainer = toy.trainer(tmp_path, observers=[recorder], max_epochs=4)
+    Breaker(trainer, at)
+    if back_to is None:
+        with pytest.raises(UserError, match="after going back 0 times"):
+            trainer.fit("run", {})
+        return
+    trainer.fit("run", {})
+    assert next(step for _, step in recorder.checkpoints) == 10
+    [back] = [message for message in recorder.messages if "back to" in message]
+    assert f"back to {tmp_path / f'step_{back_to:09d}'} with 0.5" in back
+    assert torch.isfinite(load_tensors(tmp_path / "last" / "model.pt")["output.weight"]).all()
+    assert trainer.progress.epoch == 5
+
+
+def test_checkpoints_that_are_written_meanwhile_take_no_place_of_those_to_go_back_to(toy, tmp_path):
+    checkpoints = CheckpointFolder(tmp_path, Retention(1, 1, lower_is_better=True), toy.write_config)
+    for step, monitored, skipped in ((1, 1.0, 0), (2, 2.0, 0), (3, math.nan, 4), (4, math.nan, 9)):
+        checkpoints.save(step, {}, {}, {"monitored": monitored, "skipped_in_a_row": skipped})
+    assert [path.name[-1] for path in complete(tmp_path)] == ["1", "2", "4"]
+    assert (os.readlink(tmp_path / "best")[-1], os.readlink(tmp_path / "last")[-1]) == ("1", "4")
+
+
+def test_the_best_is_none_that_was_written_meanwhile(toy, tmp_path):
+    checkpoints = CheckpointFolder(tmp_path, Retention(1, 1, lower_is_better=True), toy.write_config)
+    for step, skipped in ((1, 0), (2, 3)):
+        checkpoints.save(step, {}, {}, {"monitored": None, "skipped_in_a_row": skipped})
+    assert (os.readlink(tmp_path / "best")[-1], os.readlink(tmp_path / "last")[-1]) == ("1", "2")
+
+
+def test_of_an_epoch_without_an_update_that_counts_no_figure_is_told(toy, tmp_path):
+    recorder = toy.Recorder()
+    batches = BatchLoader(toy.store(20), Bucket(40), 3, 0, 1, None)
+    trainer = toy.trainer(tmp_path, observers=[recorder], batches=batches, max_epochs=3)
+    lengths = [(batches.set_epoch(epoch), len(batches))[1] for epoch in (1, 2)]
+    batches.set_epoch(1)
+    Spoiler(trainer, range(lengths[0] + 1, sum(lengths) + 2))
+    trainer.fit("run", {})
+    figures = [(end.train_loss, end.train_perplexity, end.train_accuracy, end.gradient_norm) for end in recorder.epochs]
+    assert [all(map(math.isnan, figure)) for figure in figures] == [False, True, False]
+    assert all(math.isfinite(end.valid_loss) for end in recorder.epochs)
 
 
 def test_a_loss_that_stands_out_is_told_with_its_pairs(toy, tmp_path):

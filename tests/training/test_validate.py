@@ -75,3 +75,4 @@ def test_perplexity_does_not_overflow():
     assert perplexity(0.0) == 1.0
     assert perplexity(1e6) == math.inf
     assert perplexity(math.inf) == math.inf
+    assert math.isnan(perplexity(math.nan))

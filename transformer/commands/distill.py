@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from transformer import build
 from transformer.commands import entry
+from transformer.commands.argument import override
 from transformer.commands.name import names
 from transformer.commands.search import LIMITS, Way, warn_of_members, way
 from transformer.commands.stream import check_counts, check_files, count_lines, input_lines, text_file
@@ -222,9 +222,9 @@ def student_command(output: Path, corpus: Corpus, turned: bool) -> str:
     """
     languages = corpus.src_language, corpus.tgt_language
     words = [
-        "name=student", "data=files",
-        f"data.src_language={languages[turned]}", f"data.tgt_language={languages[not turned]}",
-        f"data.train.src={output / SRC}", f"data.train.tgt={output / TGT}",
+        "transformer-train", "name=student", "data=files",
+        override("data.src_language", languages[turned]), override("data.tgt_language", languages[not turned]),
+        override("data.train.src", str(output / SRC)), override("data.train.tgt", str(output / TGT)),
     ]  # fmt: skip
     for split in corpus.splits()[1:]:
         key = "data.validation" if split == "validation" else f"+data.tests.{split}"
@@ -237,8 +237,8 @@ def student_command(output: Path, corpus: Corpus, turned: bool) -> str:
             return ""
         for side, paths in (("src", sides[turned]), ("tgt", sides[not turned]), ("tsv", both)):
             if paths:
-                words.append(f"{key}.{side}={paths[0] if len(paths) == 1 else '[' + ','.join(paths) + ']'}")
-    return " ".join(shlex.quote(word) for word in ("transformer-train", *words))
+                words.append(override(f"{key}.{side}", *paths))
+    return " ".join(words)
 
 
 def run(config: DistillConfig) -> None:

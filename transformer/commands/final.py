@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transformer import build
+from transformer.commands.argument import override
 from transformer.commands.evaluator import Evaluator
 from transformer.commands.result import case_note, note, show, shown
 from transformer.commands.resume import plain
@@ -61,5 +62,5 @@ def evaluate_best(config: TrainConfig, source: build.Data, world: World, observe
     if rows:
         print(f"\n{text_table(rows)}")
         print(note(case_note(loaded.tokenizers.tgt.lowercase, rows)), end="")
-    print(f"\nnow: echo '...' | transformer-translate checkpoint={best}")
+    print(f"\nnow: echo '...' | transformer-translate {override('checkpoint', str(best))}")
     return rows

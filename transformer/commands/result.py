@@ -8,6 +8,7 @@ from pathlib import Path
 from transformer.data.corpus import Pair
 from transformer.decoding.translator import Translator
 from transformer.evaluation.report import Row, as_data, markdown_table
+from transformer.monitoring.terminal import printable
 
 
 def labels(names: Sequence[str]) -> dict[str, str]:
@@ -69,5 +70,6 @@ def note(sentence: str) -> str:
 
 def show(samples: Sequence[tuple[str, str, str]]) -> None:
     """Prints translations beside source and reference."""
-    for src, hypothesis, reference in samples:
+    for sample in samples:
+        src, hypothesis, reference = map(printable, sample)
         print(f"\nsource      {src}\ntranslation {hypothesis}\nreference   {reference}")

@@ -16,6 +16,7 @@ from transformer.training.checkpoint import read_manifest
 MAY_CHANGE = (
     "resume",
     "overwrite",
+    "name",
     "saved_dir",
     "results_dir",
     "cache_dir",
@@ -37,8 +38,7 @@ MAY_CHANGE = (
     "validation_scores",
 )
 
-# Where a run lies; other settings, such as those of `monitor`, have been made of these.
-PLACED = ("name", "saved_dir", "results_dir")
+PLACED = ("name", "saved_dir", "results_dir")  # where a run lies
 
 # Nor does it matter where the text lies, be it in a corpus inside another one: `refuse_other_texts` looks at the text.
 PLACES = re.compile(r"data(\.corpus|\.corpora\.[^.]+)*\.(root|splits_root|url|train|validation|tests)(\..*)?")
@@ -81,8 +81,8 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
 def as_before(saved: TrainConfig, composed: TrainConfig, keys: Sequence[str]) -> TrainConfig:
     """The config of a run that goes on: its own, with what the command line says on top.
 
-    Where that chooses a part by name (data=files), takes a key away, is another command's, or has the run lie
-    somewhere else, it has to say all.
+    Where that chooses a part by name (data=files), takes a key away, or is another command's, it has to say all. Where
+    the run lies is what the command line says; it may have been moved or given another name.
 
     Args:
         saved: of the run's checkpoint.
@@ -90,12 +90,15 @@ def as_before(saved: TrainConfig, composed: TrainConfig, keys: Sequence[str]) ->
         keys: dotted ones or groups, what it changes.
     """
     absent = [key for key in keys if OmegaConf.select(cast(DictConfig, composed), key, default=MISSING) == MISSING]
-    moved = [key for key in PLACED if saved[key] != composed[key]]  # type: ignore[index]
-    if absent or moved or any((config_dir() / key.split("@")[0]).is_dir() for key in keys):
+    if absent or any((config_dir() / key.split("@")[0]).is_dir() for key in keys):
         return composed
     own = copy.deepcopy(saved)
-    for key in [*OmegaConf.missing_keys(saved), "resume", "overwrite", *keys]:
+    for key in [*OmegaConf.missing_keys(saved), "resume", "overwrite", *PLACED, *keys]:
         OmegaConf.update(cast(DictConfig, own), key, OmegaConf.select(cast(DictConfig, composed), key), force_add=True)
+    before, now = (f"{config.results_dir}/{config.name}" for config in (saved, composed))
+    for key, folder in flat(plain(saved).get("monitor", {}), "monitor").items():
+        if folder == before:  # made of the place, as in configs/monitor
+            OmegaConf.update(cast(DictConfig, own), key, now)
     return own
 
 

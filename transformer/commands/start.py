@@ -1,5 +1,6 @@
 """How a training begins: what it must not overwrite, what it goes on from, what is told of it."""
 
+import difflib
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformer.commands.resume import as_before, refuse_changes, refuse_other_
 from transformer.config import TrainConfig
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
+from transformer.monitoring.record import METRICS_FILE
 from transformer.training.checkpoint import TOKENIZER, complete, is_checkpoint, newest_intact, read_manifest
 from transformer.training.compiled import updates_to_come
 from transformer.training.distributed import World
@@ -40,15 +42,22 @@ def refuse(config: TrainConfig, saved: Path) -> None:
             f"overwrite=true would delete other runs that lie inside {saved}: {others[0]}{more}; move or delete them, "
             "or use another name"
         )
-    if not config.resume and not config.overwrite and any(path.name != LOCK for path in saved.glob("*")):
+    if config.resume or config.overwrite:
+        return
+    if any(path.name != LOCK for path in saved.glob("*")):
         raise UserError(f"{saved} exists; use resume=true to go on, overwrite=true to start anew, or another name")
+    results = Path(config.results_dir) / config.name
+    if (results / METRICS_FILE).exists():  # though its checkpoints are elsewhere, or gone
+        raise UserError(
+            f"{results} has the record of an earlier run; use overwrite=true to start anew, or another name"
+        )
 
 
 def runs_inside(config: TrainConfig, saved: Path) -> list[str]:
     """The names of other runs whose checkpoints or results lie inside this run's, as trials of a multirun do."""
     results = Path(config.results_dir) / config.name
     found = {path.parent.relative_to(saved) for path in saved.glob("*/**/step_*") if is_checkpoint(path)}
-    found |= {path.parent.relative_to(results) for path in results.glob("*/**/metrics.jsonl")}
+    found |= {path.parent.relative_to(results) for path in results.glob(f"*/**/{METRICS_FILE}")}
     return sorted(str(Path(config.name) / path) for path in found)
 
 
@@ -72,10 +81,19 @@ def clear(config: TrainConfig, saved: Path) -> None:
 
 
 def continued(config: TrainConfig, saved: Path) -> TrainConfig:
-    """The config that a run goes on with, see `as_before`; the given one where no checkpoint tells its own."""
-    for path in reversed(complete(saved)):
+    """The config that a run goes on with, see `as_before`; the given one where no checkpoint tells its own.
+
+    Raises:
+        UserError: there is no checkpoint, and the command line says no more of the run than its name.
+    """
+    keys, checkpoints = [override.key for override in asked()], complete(saved)
+    for path in reversed(checkpoints):
         with suppress(UserError):  # a damaged one; that is told when it would be loaded
-            return as_before(build.stored_config(path), config, [override.key for override in asked()])
+            return as_before(build.stored_config(path), config, keys)
+    if not checkpoints and "name" in keys and {*keys} <= {"name", "resume"}:
+        close = difflib.get_close_matches(saved.name, [path.name for path in saved.parent.glob("*")], n=1)
+        meant = f"; did you mean name={close[0]}?" if close and close[0] != saved.name else ""
+        raise UserError(f"{saved} has no checkpoint to go on from{meant or '; say all settings to begin a run'}")
     return config
 
 

@@ -4,6 +4,7 @@ import fcntl
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -46,6 +47,18 @@ class FileLock:
         if self.file is not None:
             self.file.close()
             self.file = None
+
+
+def cut_torn(journal: Path, lock: FileLock) -> None:
+    """Removes a last line that was not written to its end, for a full disk: Optuna would append to it."""
+    lock.acquire()
+    try:
+        text = journal.read_bytes() if journal.exists() else b""
+        end = text.rfind(b"\n") + 1
+        if end < len(text):
+            os.truncate(journal, end)
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -148,7 +161,9 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         folder.mkdir(parents=True, exist_ok=True)
         with self.alone():
-            backend = JournalFileBackend(str(folder / JOURNAL), lock_obj=FileLock(folder / f".{JOURNAL}.lock"))
+            lock = FileLock(folder / f".{JOURNAL}.lock")
+            cut_torn(folder / JOURNAL, lock)
+            backend = JournalFileBackend(str(folder / JOURNAL), lock_obj=lock)
             self.study = optuna.create_study(
                 storage=optuna.storages.JournalStorage(backend),
                 study_name="sweep",

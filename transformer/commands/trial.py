@@ -47,14 +47,18 @@ def swept_values(arguments: Sequence[str]) -> list[dict[str, str]]:
 def trial_name(overrides: Sequence[str], swept: Sequence[str]) -> str:
     """The folder of one trial: "model.d_model-128+seed-1", with nothing that a later command line would have to quote.
 
+    Keys are sorted, so that a command line in another order means the same folders. Where a value has other signs, or
+    the name is too long, part of a hash tells trials apart.
+
     Args:
         overrides: of this trial, KEY=VALUE.
         swept: the keys that make the trials differ.
     """
     values = dict(word.lstrip("+~").partition("=")[::2] for word in overrides)
-    told = "+".join(f"{key}-{values[key]}" for key in swept if key in values)
+    told = "+".join(f"{key}-{values[key]}" for key in sorted(swept) if key in values)
     name = re.sub(r"[^\w.+-]", "_", told.replace("/", "."))
-    if len(name) <= LONGEST:
+    whole = all(re.fullmatch(r"[\w.-]*", values[key]) for key in swept if key in values)
+    if whole and len(name) <= LONGEST:
         return name
     return f"{name[: LONGEST - 9]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 

@@ -26,7 +26,7 @@ class MixtureCorpus(Corpus):
 
         Raises:
             UserError: there is no corpus; languages differ; weights or validation name an unknown corpus, or weights
-                leave one out; a weight or the temperature is not above 0.
+                leave one out; a weight or the temperature is not above 0; a corpus is a mixture itself.
         """
         if not corpora:
             raise UserError(
@@ -44,6 +44,12 @@ class MixtureCorpus(Corpus):
         super().__init__(*languages[first])
         for name in self.corpora:
             check_name(f"data.corpora.{name}", name)
+        for name, corpus in self.corpora.items():
+            if isinstance(getattr(corpus, "corpus", corpus), MixtureCorpus):  # by itself, or in both directions
+                raise UserError(
+                    f"data.corpora.{name} is a mixture itself, whose shares would be lost; name its corpora beside the "
+                    "others, and give data.weights"
+                )
         if not 0 < temperature < float("inf"):
             raise UserError(f"data.temperature is {temperature}, but must be above 0 and finite")
         if weights and set(weights) != set(self.corpora):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from transformer.training.observer import EpochEnd, StepEnd
+from transformer.training.validate import perplexity
 
 
 def step_scalars(window: Sequence[StepEnd]) -> dict[str, float]:
@@ -48,8 +49,3 @@ def epoch_means(end: EpochEnd) -> dict[str, float]:
         "speed/tokens_per_second": end.tokens_per_second,
     }
     return means | epoch_scalars(end)
-
-
-def perplexity(nll: float) -> float:
-    """Return exp(nll), infinity where that is no float."""
-    return math.exp(nll) if nll < 700 else math.inf

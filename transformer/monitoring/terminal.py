@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import unicodedata
 from typing import TextIO
 
 import rich.console
@@ -35,8 +36,12 @@ def is_live(terminal: rich.console.Console) -> bool:
 
 
 def printable(text: str) -> str:
-    """Return `text` with every control character but the line break as a space: it must not move the cursor."""
-    return "".join(c if c == "\n" or c.isprintable() else " " for c in text)
+    """Return `text` with every control character but the line break as a space: it must not move the cursor.
+
+    What joins letters or keeps them apart, as in Persian, is no control character.
+    """
+    moving = ("Cc", "Cs", "Zl", "Zp")
+    return "".join(" " if c != "\n" and unicodedata.category(c) in moving else c for c in text)
 
 
 def duration(seconds: float) -> str:

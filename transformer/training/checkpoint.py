@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,17 +122,25 @@ def complete(folder: Path) -> list[Path]:
 
     One that was set aside to be replaced by the same step's counts as long as that one is not in its place.
     """
-    found: dict[str, Path] = {}
-    for pattern in (".step_*.replaced", "step_*"):
-        for path in filter(is_checkpoint, folder.glob(pattern)):
-            found[path.name.removeprefix(".").removesuffix(".replaced")] = path
-    return [found[name] for name in sorted(found)]
+    found: dict[int, Path] = {}
+    for pattern in (r"\.step_(\d{9,})\.replaced", r"step_(\d{9,})"):  # and not a user's step_000000010_keep
+        for path in filter(is_checkpoint, folder.glob("*step_*")):
+            if named := re.fullmatch(pattern, path.name):
+                found[int(named[1])] = path
+    return [found[step] for step in sorted(found)]
 
 
-def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint whose every byte is as written, and a sentence for each newer one that is not."""
+def newest_intact(folder: Path, up_to: float = math.inf) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose every byte is as written, and a sentence for each newer one that is not.
+
+    Args:
+        folder: of the run.
+        up_to: the step, in updates, behind which checkpoints do not count.
+    """
     complaints: list[str] = []
     for path in reversed(complete(folder)):
+        if int(re.sub(r"\D", "", path.name)) > up_to:
+            continue
         try:
             verify(path)
         except UserError as error:
@@ -139,6 +148,19 @@ def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
         else:
             return path, complaints
     return None, complaints
+
+
+def newest_before(folder: Path, step: int) -> Path | None:
+    """The newest intact checkpoint from before an update, or else one that was written right behind it."""
+    before, _ = newest_intact(folder, step - 1)
+    return before or newest_intact(folder, step)[0]
+
+
+def is_settled(checkpoint: Path) -> bool:
+    """Whether a checkpoint can be read and was not written while updates were left out, which broken weights cause."""
+    with contextlib.suppress(UserError):
+        return not read_manifest(checkpoint).get("skipped_in_a_row")
+    return False
 
 
 def best_first(checkpoints: list[Path], lower_is_better: bool) -> list[Path]:
@@ -241,7 +263,8 @@ class CheckpointFolder:
             step: updates so far; names the folder.
             model: the model's state dict.
             training: everything else that resuming needs: tensors and plain values only.
-            facts: goes into the manifest; "monitored" (float or None) ranks the checkpoints.
+            facts: goes into the manifest; "monitored" (float or None) ranks the checkpoints, and one whose
+                "skipped_in_a_row" is above 0 takes the place of none that might be gone back to.
 
         Returns:
             the new checkpoint's folder.
@@ -261,6 +284,9 @@ class CheckpointFolder:
 
         Args:
             newest: the checkpoint that the run goes on from; those of later steps do not stay.
+
+        Raises:
+            UserError: a folder that is no copy of a checkpoint stands where a link belongs.
         """
         for path in complete(self.folder):
             if path.name.startswith("."):  # set aside by a save that was cut off before its own was in place
@@ -270,10 +296,11 @@ class CheckpointFolder:
             shutil.rmtree(leftover)
         present = complete(self.folder)
         valid = [p for p in present if p <= newest]
+        settled = [p for p in valid if is_settled(p)]
         ranked = best_first(valid, self.retention.lower_is_better)
         self._link("last", newest)
-        self._link("best", ranked[0] if ranked else newest)
-        keep = {*valid[-self.retention.n_last :], *ranked[: self.retention.n_best]}
+        self._link("best", (ranked[:1] or settled[-1:] or [newest])[0])
+        keep = {newest, *settled[-self.retention.n_last :], *ranked[: self.retention.n_best]}
         for path in present:
             if path not in keep:
                 shutil.rmtree(path)
@@ -283,6 +310,12 @@ class CheckpointFolder:
         return self.folder / path.name.removeprefix(".").removesuffix(".replaced")
 
     def _link(self, name: str, target: Path) -> None:
+        place = self.folder / name
+        if place.is_dir() and not place.is_symlink():  # the run was copied by something that follows links
+            manifest = (place / MANIFEST).read_bytes() if is_checkpoint(place) else b""
+            if manifest not in [(path / MANIFEST).read_bytes() for path in complete(self.folder)]:
+                raise UserError(f"{place} is a folder of its own, but training keeps a link there; move it elsewhere")
+            shutil.rmtree(place)
         aside = self.folder / f".{name}.partial"
         with contextlib.suppress(FileNotFoundError):
             aside.unlink()

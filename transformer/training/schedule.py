@@ -42,8 +42,8 @@ class Schedule(ABC):
     def factor(self, step: int) -> float:
         """The factor, 0-1, of update `step`, counted from 1."""
 
-    def observe(self, metrics: dict[str, float]) -> str | None:
-        """Takes an epoch's validation metrics; returns a sentence when the rate is cut for it."""
+    def observe(self, metrics: dict[str, float], step: int) -> str | None:
+        """Takes an epoch's validation metrics, after update `step`; returns a sentence when the rate is cut for it."""
         return None
 
     def state_dict(self) -> dict[str, Any]:
@@ -168,9 +168,9 @@ class Plateau(Schedule):
         """The factor, 0-1, of update `step`, counted from 1."""
         return warmup(step, self.warmup_steps) * self._cut()
 
-    def observe(self, metrics: dict[str, float]) -> str | None:
-        """Takes an epoch's validation metrics; returns a sentence when the rate is cut for it."""
-        if self.monitor not in metrics:
+    def observe(self, metrics: dict[str, float], step: int) -> str | None:
+        """See Schedule; epochs that end within the warm-up do not count, for the rate has not been tried yet."""
+        if self.monitor not in metrics or step < self.warmup_steps:
             return None
         before = self._cut()
         self._plateau.step(metrics[self.monitor])

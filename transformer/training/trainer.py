@@ -1,6 +1,7 @@
 """The training loop."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +15,7 @@ import torch
 from transformer.data.batch import Batch
 from transformer.data.loader import BatchLoader
 from transformer.error import UserError
-from transformer.training.checkpoint import MODEL, TRAINING, CheckpointFolder, load_tensors, newest_intact
+from transformer.training.checkpoint import MODEL, TRAINING, CheckpointFolder, load_tensors, newest_before
 from transformer.training.distributed import World
 from transformer.training.limits import Limits, n_updates
 from transformer.training.loss import Objective
@@ -244,7 +245,8 @@ class Trainer:
         if progress.skipped_in_a_row < MAX_SKIPPED_IN_A_ROW * (4 if self.precision.dtype == torch.float16 else 1):
             return True
         n_rollbacks, step = progress.n_rollbacks + 1, progress.step
-        newest, _ = newest_intact(self.checkpoints.folder)
+        # What was written since the last update that counted, or right behind it, has the weights that fail now.
+        newest = newest_before(self.checkpoints.folder, step - progress.skipped_in_a_row)
         if newest is None or n_rollbacks > MAX_ROLLBACKS:
             raise UserError(
                 f"loss or gradient was not finite {progress.skipped_in_a_row} times in a row, last at step {step}, "
@@ -281,7 +283,7 @@ class Trainer:
         message = None
         if whole:
             progress.rank(monitored, limits.lower_is_better)
-            message = self.schedule.observe(metrics)
+            message = self.schedule.observe(metrics, progress.step)
         seconds = progress.sums.seconds + time.perf_counter() - begin
         self._tell("on_epoch", self._epoch_end(valid, decoded, best, seconds))
         if message:
@@ -297,7 +299,8 @@ class Trainer:
 
     def _epoch_end(self, valid: Validation, decoded: Decoded | None, best: bool, seconds: float) -> EpochEnd:
         progress, sums = self.progress, self.progress.sums
-        n_tokens, n_updates = max(1, sums.n_tokens), max(1, sums.n_updates)
+        # Of an epoch whose updates were all left out there is nothing to tell.
+        n_tokens, n_updates = sums.n_tokens or math.nan, sums.n_updates or math.nan
         return EpochEnd(
             epoch=progress.epoch,
             step=progress.step,
@@ -344,6 +347,7 @@ class Trainer:
             "monitor": self.limits.monitor,
             "monitored": monitored,
             "lower_is_better": self.limits.lower_is_better,
+            "skipped_in_a_row": self.progress.skipped_in_a_row,
             "environment": self.environment,
         }
         with self._averaged() as trained:

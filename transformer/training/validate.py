@@ -50,8 +50,8 @@ class Decoded:
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), infinity where that overflows."""
-    return math.exp(loss) if loss < 709 else math.inf
+    """exp(loss), infinity where that overflows, nan of nan."""
+    return math.inf if loss >= 709 else math.exp(loss)
 
 
 @torch.no_grad()
