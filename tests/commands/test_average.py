@@ -58,6 +58,7 @@ def test_mistakes_are_one_sentence(copied_run: Any, call: Any) -> None:
         "run=nothing last=1": "run nothing does not exist; name the folder of a run, such as saved/NAME",
         f"checkpoints=[saved/run/last,{other}]": f"{other} is another model: model.d_ff is 24 but 16 in saved/run",
         "checkpoints=[saved/run/last,data]": "data is no checkpoint: ",
+        "checkpoints=[saved/run/last,saved/run/step_000000016]": "saved/run/last is given more than once, as step_0000",
         "run=saved/run last=2 output=saved/run/step_000000099": "saved/run/step_000000099 would be taken for a step ",
         "checkpoints=[saved/run/last] output=saved": "saved exists; choose another output, or remove it first",
     }

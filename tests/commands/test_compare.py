@@ -94,3 +94,17 @@ def test_mistakes_are_one_sentence(run: Any, call: Any, calm: list[str], texts: 
         told = call("compare", ["output_dir=out", *calm, *arguments.split()], texts).sentence
         assert told.startswith(f"transformer-compare: {sentence}")
     assert not (texts / "out").exists()
+
+
+def test_a_file_that_is_compared_is_not_written_over(run: Any, call: Any, calm: list[str], texts: Path) -> None:
+    (texts / "pages").mkdir()
+    earlier = texts / "pages" / "system2.hyp.txt"
+    earlier.write_bytes((texts / "good").read_bytes())
+    arguments = [f"systems=[pages/system2.hyp.txt,{run.best}]", f"src={texts / 'ref'}", "ref=ref", *calm]
+    assert call("compare", [*arguments, "output_dir=pages"], texts).sentence == (
+        "transformer-compare: input and output are the same file, pages/system2.hyp.txt; name another output"
+    )
+    assert earlier.read_bytes() == (texts / "good").read_bytes()
+    assert call("compare", [*arguments, "output_dir=ref"], texts).sentence == (
+        "transformer-compare: output_dir is ref, which is a file; name a folder"
+    )

@@ -189,6 +189,15 @@ def test_mistakes_are_one_sentence(
     assert (tmp_path / "in").read_text() == "the dog\n"
 
 
+def test_what_has_no_line_yet_is_begun_anew(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
+    for name, text in (("in", "the dog\n"), ("empty", "")):
+        (tmp_path / name).write_text(text)
+    given = [f"checkpoint={run.best}", "output=out", *calm]
+    assert "name another src" in call("distill", [*given, "src=empty"], tmp_path).sentence
+    assert call("distill", [*given, "src=in"], tmp_path).code == 0
+    assert (tmp_path / "out" / "train.src").read_text() == "the dog\n"
+
+
 def test_the_command_for_a_student_names_all_splits(tmp_path: Path) -> None:
     train = {"tsv": "a b.tsv"}
     tests = {"test": {"src": ["one", "two"], "tgt": ["een", "twee"]}, "news": {"tsv": "news.tsv"}}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from sacrebleu.dataset import DATASETS
 
 from transformer import build
@@ -272,7 +273,41 @@ def test_a_file_pair_needs_nothing_of_the_corpus(copied_run: Any, call: Any, cal
     files = [f"src={tiny_text / 'other.src'}", f"ref={tiny_text / 'other.tgt'}"]
     arguments = [f"checkpoint={config.parent}", "output_dir=out", "n_bootstrap=0", *calm]
     assert call("evaluate", [*arguments, *files], copied_run.folder).code == 0
-    assert call("evaluate", arguments, copied_run.folder).sentence.endswith("which is not a file; correct the path")
+    assert call("evaluate", arguments, copied_run.folder).sentence == (
+        f"transformer-evaluate: the run's split 'test' is /gone/test.src, which is not there, seen from "
+        f"{copied_run.folder}; start the command where the run was started, or say src=FILE ref=FILE"
+    )
+
+
+def test_another_evaluation_of_the_same_text_is_kept(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
+    def files() -> dict[str, str]:
+        return {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
+
+    greedy = evaluate(call, run, calm, tmp_path, "decoding=greedy")
+    assert greedy.code == 0, greedy.err
+    first = files()
+    assert evaluate(call, run, calm, tmp_path, "decoding=greedy").code == 0
+    assert files() == first  # the same again
+    other = evaluate(call, run, calm, tmp_path, "decoding=beam", "decoding.beam_size=2")
+    assert f"what {tmp_path / 'out'} had of test, an evaluation of another kind, is test.1.json" in other.out
+    assert {name: files()[name.replace("test.", "test.1.")] for name in first} == first
+    assert set(files()) == {*first, *(name.replace("test.", "test.1.") for name in first)}
+    assert evaluate(call, run, calm, tmp_path, "decoding=greedy").code == 0
+    assert {name for name in files() if name.endswith(".json")} == {"test.json", "test.1.json", "test.2.json"}
+
+
+def test_without_a_test_split_there_is_nothing_to_evaluate(copied_run: Any, call: Any, calm: list[str]) -> None:
+    config = (copied_run.folder / "saved" / "run" / "last").resolve() / "config.yaml"
+    stored = OmegaConf.load(config)
+    stored.data.tests = {}
+    OmegaConf.save(stored, config)
+    manifest = json.loads((config.parent / "manifest.json").read_text())
+    del manifest["files"]["config.yaml"]
+    (config.parent / "manifest.json").write_text(json.dumps(manifest))
+    ended = call("evaluate", [f"checkpoint={config.parent}", "split=all", *calm], copied_run.folder)
+    assert ended.sentence == (
+        "transformer-evaluate: the checkpoint's corpus has no test split; say split=validation, or src=FILE ref=FILE"
+    )
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,11 @@ def mistakes(*cases: tuple[str, str]) -> Any:
     ("model.d_model=2.5", "model.d_model=2.5: Value '2.5' of type 'float' could not be converted to Integer"),
     ("name=null", "name=null: field 'name' is not Optional"),
     ("model.position=rotary", "model.position=rotary: Cannot assign str to Dict[str, Any]"),
-    ("seed=1,2", "seed=1,2 has a comma: say 'seed=[1,2]' for a list, or -m for a run with each value"),
+    ("seed=1,2", "seed=1,2 has a comma: say 'seed=[1,2]' for a list, 'seed=\"1,2\"' for one value, or -m "),
     ("optimizer=sgd", "there is no optimizer=sgd; choose one of adam, adamw"),
     ("model/position=rotory", "there is no model/position=rotory; choose one of alibi, learned, relative, rotary, si"),
     ("experiment=null", "a group is chosen by name, such as decoding=greedy"),
+    ("name=größe", "'name=größe' cannot be read as KEY=VALUE (token recognition error at: 'ö'); put quotes around "),
     ("training.max_epochs", "'training.max_epochs' cannot be read as KEY=VALUE ("),
     ("optimizer.lr=${nothing}", "Interpolation key 'nothing' not found (at optimizer.lr)"),
 )

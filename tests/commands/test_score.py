@@ -82,6 +82,6 @@ def test_blank_lines_are_scored_and_nothing_is_no_loss(run: Any, call: Any, calm
     common = [f"checkpoint={run.best}", *calm]
     ended = call("score", [*common, "src=blank", "tgt=blank"], tmp_path)
     assert next(line.split("\t")[1] for line in ended.out.splitlines()) == "1"  # EOS alone
-    assert ended.err.startswith("2 pairs, ")
+    assert ended.err.startswith("2 pairs, 1 of them blank on a side, ")
     ended = call("score", [*common, "src=empty", "tgt=empty"], tmp_path)
     assert (ended.code, ended.out, ended.err) == (0, "", "0 pairs, 0 tokens\n")

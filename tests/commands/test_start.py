@@ -86,6 +86,25 @@ def test_runs_that_lie_inside_another_are_not_overwritten_with_it(
     assert snapshot(copied_run.folder) == before
 
 
+@pytest.mark.parametrize("place", ["saved", "results"])
+def test_text_that_a_run_reads_is_not_deleted_with_the_run_before(
+    place: str, copied_run: Any, call: Any, tiny_text: Path
+) -> None:
+    text = copied_run.folder / place / "run" / "mine.src"
+    shutil.copy(tiny_text / "train.src", text)
+    arguments = [*copied_run.overrides, f"data.train.src={place}/run/mine.src", "overwrite=true"]
+    assert call("train", arguments, copied_run.folder).sentence == (
+        f"transformer-train: {place}/run/mine.src is read by this run, but overwrite=true would delete it; move it, or "
+        "use another name"
+    )
+    assert text.is_file()
+
+
+def test_another_search_is_for_evaluate_not_for_a_run_that_goes_on(copied_run: Any, call: Any) -> None:
+    ended = call("train", ["name=run", "resume=true", "decoding.beam_size=3"], copied_run.folder)
+    assert "this run cannot be resumed with another config: decoding.beam_size was" in ended.sentence
+
+
 def test_resuming_a_run_that_has_ended_changes_nothing(copied_run: Any, call: Any, epochs: Any, snapshot: Any) -> None:
     saved = snapshot(copied_run.folder / "saved")
     told = epochs(copied_run.folder)
@@ -175,7 +194,7 @@ def test_a_name_alone_that_no_run_has_is_refused(copied_run: Any, call: Any) -> 
 def test_an_end_before_the_peak_of_the_rate_is_told(call: Any, quick: list[str], tmp_path: Path) -> None:
     arguments = [*quick, "training.max_epochs=1", "schedule.warmup_steps=9"]
     ended = call("train", arguments, tmp_path)
-    assert "caution: training ends after 8 updates, before schedule.warmup_steps=9 have raised" in ended.out
+    assert "caution: training ends with update 8, before schedule.warmup_steps=9 have raised" in ended.out
     ended = call("train", [*arguments, "schedule.warmup_steps=8", "overwrite=true"], tmp_path)
     assert ended.code == 0
     assert "caution" not in ended.out

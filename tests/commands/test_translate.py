@@ -159,6 +159,14 @@ def test_mistakes_are_one_sentence_and_cost_no_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "latin"]
 
 
+@pytest.mark.parametrize("text", [b"caf\xe9\n", b"a\tb\tc\td\te\n"])
+def test_what_the_first_line_says_costs_no_output(text: bytes, translate: Translate, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(text)
+    (tmp_path / "before").write_text("kept\n")
+    assert "line 1" in translate("input=in", "input_format=tsv", "output=before").sentence
+    assert (tmp_path / "before").read_text() == "kept\n"
+
+
 def test_what_is_no_file_may_be_two_outputs(translate: Translate) -> None:
     ended = translate("output=/dev/null", "alignments=/dev/null", stdin="the dog\n")
     assert (ended.code, ended.out, ended.err) == (0, "", "")

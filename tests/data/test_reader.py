@@ -132,11 +132,12 @@ def test_differing_counts_are_told_with_both_counts(tmp_path: Path, src: bytes, 
 
 
 def test_tsv(tmp_path: Path) -> None:
-    path = file(tmp_path / "a.tsv", "one\teins\n\tzwei\n \u2028\tdrei\r\n".encode())
-    assert list(read_tsv(path)) == [Pair("one", "eins"), Pair("", "zwei"), Pair(" \u2028", "drei")]
+    path = file(tmp_path / "a.tsv", "one\teins\n\tzwei\n \u2028\tdrei\r\n\n \nx\ty".encode())
+    pairs = [Pair("one", "eins"), Pair("", "zwei"), Pair(" \u2028", "drei"), Pair("", ""), Pair("", ""), Pair("x", "y")]
+    assert list(read_tsv(path)) == pairs
 
 
-@pytest.mark.parametrize(("line", "columns"), [("one", "1 column "), ("a\tb\tc", "3 columns"), ("", "1 column ")])
+@pytest.mark.parametrize(("line", "columns"), [("one", "1 column "), ("a\tb\tc", "3 columns")])
 def test_tsv_needs_exactly_one_tab(tmp_path: Path, line: str, columns: str) -> None:
     path = file(tmp_path / "a.tsv", f"a\tb\n{line}\nc\td\n".encode())
     with pytest.raises(UserError, match=rf"a\.tsv, line 2: {columns}"):

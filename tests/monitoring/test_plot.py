@@ -50,8 +50,12 @@ def test_an_unknown_x_is_refused_with_the_choice(make_epoch):
 
 
 def test_a_folder_without_epochs_and_one_named_twice_are_refused(tmp_path, folders):
-    with pytest.raises(UserError, match=r"nowhere/metrics\.jsonl holds no epoch"):
+    with pytest.raises(UserError, match=r"nowhere has no metrics\.jsonl; name folders of runs' results, such as res"):
         read_runs([folders[0], tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "metrics.jsonl").touch()
+    with pytest.raises(UserError, match=r"empty/metrics\.jsonl holds no epoch"):
+        read_runs([folders[0], tmp_path / "empty"])
     with pytest.raises(UserError, match="small is named twice"):
         read_runs([folders[0], folders[0]])
 

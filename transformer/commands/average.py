@@ -41,9 +41,12 @@ def _check_models(folders: Sequence[Path]) -> None:
 def run(config: AverageConfig) -> None:
     """Averages, and says what of."""
     chosen = _chosen(config)
+    places = [path.resolve() for path in chosen]
+    if doubled := next((path for path in chosen if places.count(path.resolve()) > 1), None):
+        raise UserError(f"{doubled} is given more than once, as {doubled.resolve().name}; name each checkpoint once")
     _check_models(chosen)
     average(chosen, Path(config.output))
-    print(f"{config.output}: the mean of {len(chosen)} checkpoints")
+    print(f"{config.output}: the mean of {len(chosen)} checkpoint{'s' if len(chosen) > 1 else ''}")
     for path in chosen:
         print(f"  {path}")
 

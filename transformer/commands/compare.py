@@ -9,6 +9,7 @@ from transformer.commands import entry
 from transformer.commands.name import names
 from transformer.commands.result import labels, note, translated, write_hypotheses
 from transformer.commands.search import Way, differing_note, way
+from transformer.commands.stream import check_files
 from transformer.commands.text import check_choice, corpus_of, texts
 from transformer.config import CompareConfig
 from transformer.data.reader import read_aligned, read_lines
@@ -17,6 +18,8 @@ from transformer.evaluation.bucket import word_counts
 from transformer.evaluation.compare import compare
 from transformer.evaluation.html import page
 from transformer.evaluation.significance import Significance
+
+PAGES = ("comparison.html", "comparison.json")
 
 
 def _lines(config: CompareConfig, first: build.Loaded | None) -> tuple[str, list[str] | None, list[str]]:
@@ -86,7 +89,11 @@ def run(config: CompareConfig) -> None:
         raise UserError(f"system {next(iter(loaded))} is a checkpoint, so it needs source text; say src=FILE")
     counts = _counts(config, first)  # before anything is translated: a file of it may be missing
     folder = Path(config.output_dir)
+    if folder.is_file():
+        raise UserError(f"output_dir is {folder}, which is a file; name a folder")
     folder.mkdir(parents=True, exist_ok=True)
+    targets = [f"system{number}.hyp.txt" for number, name in enumerate(systems, 1) if name in loaded]
+    check_files([*given, config.src, config.ref], [str(folder / name) for name in (*targets, *PAGES)])
     hypotheses = {
         name: given[name] if name in given else _translated(ways[name], name, loaded[name], sources or [])
         for name in systems
@@ -98,12 +105,12 @@ def run(config: CompareConfig) -> None:
     named = {short[name]: lines for name, lines in hypotheses.items()}
     found = compare(named, references, metrics, significance, split, sources, counts, config.n_examples)
     differing = differing_note({short[name]: how for name, how in ways.items()})
-    (folder / "comparison.html").write_text(page(found, differing), encoding="utf-8")
+    (folder / PAGES[0]).write_text(page(found, differing), encoding="utf-8")
     text = json.dumps(found.data(), indent=1, ensure_ascii=False)
-    (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    (folder / PAGES[1]).write_text(text + "\n", encoding="utf-8")
     print(found.text())
     print(note(differing), end="")
-    print(f"written: {folder / 'comparison.html'}, comparison.json beside it")
+    print(f"written: {folder / PAGES[0]}, {PAGES[1]} beside it")
 
 
 if __name__ == "__main__":

@@ -164,7 +164,10 @@ def begun(aside: Path, facts: dict[str, Any]) -> int:
     """
     if (aside / FACTS).is_file():
         before = json.loads((aside / FACTS).read_text(encoding="utf-8"))
-        if differing := [key for key, value in facts.items() if before.get(key) != value]:
+        differing = [key for key, value in facts.items() if before.get(key) != value]
+        if differing and not any(_whole_lines(aside / name) for name in (SRC, TGT)):
+            replace(aside / FACTS, f"{json.dumps(facts, indent=1)}\n".encode())  # nothing would be lost
+        elif differing:
             raise UserError(
                 f"{aside} was begun with other values of {', '.join(differing)}; remove it, or choose another output"
             )

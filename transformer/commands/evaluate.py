@@ -60,7 +60,7 @@ def run(config: EvaluateConfig) -> None:
         folder = folder or _folder(config, loaded)
         facts = {"checkpoint": members if config.ensemble else members[0], "step": loaded.manifest["step"]}
         facts["precision"] = config.runtime.precision
-        evaluator = Evaluator(loaded, ways[name], metrics, config.n_bootstrap, world, folder, facts)
+        evaluator = Evaluator(loaded, ways[name], metrics, config.n_bootstrap, world, folder, facts, keep=True)
         rows += _evaluated(config, name, evaluator)
     print(text_table(rows))
     print(note(case_note(lowercase, rows)), note(differing_note(ways)), sep="", end="")

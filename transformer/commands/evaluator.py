@@ -1,12 +1,13 @@
 """Evaluating one model: it translates a text, and what comes out is scored and written down."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from transformer import build
-from transformer.commands.result import translated, write, write_hypotheses
+from transformer.commands.result import keep_earlier, translated, write, write_hypotheses
 from transformer.commands.search import Way
 from transformer.data.corpus import Pair
 from transformer.decoding.translator import Translator
@@ -28,6 +29,7 @@ class Evaluator:
         world: the device.
         folder: where hypotheses and scores are written.
         facts: what is written beside the scores, besides the search.
+        keep: whether files of an earlier evaluation with other facts stay, under another name.
     """
 
     loaded: build.Loaded
@@ -37,6 +39,7 @@ class Evaluator:
     world: World
     folder: Path
     facts: Mapping[str, object]
+    keep: bool = False
 
     @cached_property
     def _translator(self) -> Translator:
@@ -58,11 +61,15 @@ class Evaluator:
         """
         file = file or split
         sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
+        text = "\n".join(line for pair in pairs for line in pair)
+        facts = {**self.facts, "decoding": self.way.decoding, "text_sha256": hashlib.sha256(text.encode()).hexdigest()}
         hypotheses = translated(sources, self._translator)
+        if self.keep:
+            keep_earlier(self.folder, file, facts)
         write_hypotheses(self.folder, file, hypotheses)  # whatever becomes of the metrics
         scores = [m.score_with_sources(sources, hypotheses, references, self.n_bootstrap) for m in self.metrics]
         row = Row(system, split, len(hypotheses), (*scores, *self._losses(pairs)))
-        write(self.folder, file, [row], {**self.facts, "decoding": self.way.decoding})
+        write(self.folder, file, [row], facts)
         return row, hypotheses
 
     def _losses(self, pairs: Sequence[Pair]) -> tuple[Score, ...]:

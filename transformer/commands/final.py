@@ -7,7 +7,7 @@ from pathlib import Path
 from transformer import build
 from transformer.commands.argument import override
 from transformer.commands.evaluator import Evaluator
-from transformer.commands.result import case_note, note, show, shown
+from transformer.commands.result import case_note, labels, note, show, shown
 from transformer.commands.resume import plain
 from transformer.commands.search import Way
 from transformer.config import TrainConfig
@@ -50,7 +50,7 @@ def evaluate_best(config: TrainConfig, source: build.Data, world: World, observe
     for name in wanted:
         split = source.corpus.resolve(name)
         pairs = list(source.corpus.pairs(split))
-        row, hypotheses = evaluator.evaluate(str(best), split, pairs)
+        row, hypotheses = evaluator.evaluate(labels([str(best)])[str(best)], split, pairs)
         rows.append(row)
         if name == wanted[0]:
             samples = shown(pairs, hypotheses, config.final.n_shown)

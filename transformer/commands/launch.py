@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from transformer.commands import help as help_page
+from transformer.commands.argument import override
 from transformer.config import config_dir, register_schemas
 
 LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # and the extra that has it
@@ -69,7 +70,10 @@ def sentence(error: BaseException, command: str) -> str:
         return f"there is no {group}={name}; choose one of {', '.join(error.options or ['no others'])}"
     if isinstance(error, OverrideParseException):
         reason = first_line(error.__cause__ or error.__context__)
-        return f"{error.override!r} cannot be read as KEY=VALUE ({reason})"
+        key, _, value = error.override.partition("=")
+        home = os.path.expanduser(value)
+        quoted = f"; put quotes around the value: {override(key, home)}" if value and value[0] not in "[{" else ""
+        return f"{error.override!r} cannot be read as KEY=VALUE ({reason}){quoted}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is not given; say {error.full_key}=..."
     if unknown := re.match(r"Could not (?:override|delete) '(\S+?)'|.*'(\S+)' does not exist$", text):
@@ -80,7 +84,10 @@ def sentence(error: BaseException, command: str) -> str:
         return f"there is no {key} to change{suggestion or f'; transformer-{command} --help lists what there is'}"
     if ambiguous := re.fullmatch(r"Ambiguous value for argument '(.*?)=(.*)'", text):
         key, value = ambiguous.groups()
-        return f"{key}={value} has a comma: say '{key}=[{value}]' for a list, or -m for a run with each value"
+        several = ", or -m for a run with each value" if command == "train" else ""
+        return (
+            f"{key}={value} has a comma: say '{key}=[{value}]' for a list, '{key}=\"{value}\"' for one value{several}"
+        )
     no_list = re.fullmatch(r"Error merging override ([\w.]+)=(.*)", text)
     if no_list and "is not a ListConfig" in first_line(error.__cause__ or error.__context__):
         return f"{no_list[1]} is a list: say '{no_list[1]}=[{no_list[2]}]'"
@@ -114,7 +121,7 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
         sys.stdout.reconfigure(line_buffering=True, errors="replace")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; the sentence is ours
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for library in ("matplotlib", "sacrebleu"):
+    for library in ("matplotlib", "sacrebleu", "torch"):
         logging.getLogger(library).setLevel(logging.WARNING)
     codes: list[int] = []
     arguments = sys.argv[1:]  # a launcher may run trials in processes that have others

@@ -1,5 +1,6 @@
 """What evaluating prints and writes: hypotheses, scores, translations to look at."""
 
+import itertools
 import json
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,31 @@ def write(folder: Path, name: str, rows: Sequence[Row], facts: dict[str, object]
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / f"{name}.md").write_text(markdown_table(rows), encoding="utf-8")
     return path
+
+
+def keep_earlier(folder: Path, name: str, facts: dict[str, object]) -> None:
+    """Gives the files of another evaluation, which those of this one would replace, names of their own, and says so.
+
+    Args:
+        folder: of both.
+        name: of their files, before .hyp.txt, .json and .md.
+        facts: of this one, as `write` is given them; one with the same facts is replaced.
+    """
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        return
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError:  # cut short, or no evaluation at all
+        before = {}
+    before.pop("results", None)
+    if before == json.loads(json.dumps(facts)):
+        return
+    number = next(n for n in itertools.count(1) if not (folder / f"{name}.{n}.json").exists())
+    for ending in ("hyp.txt", "json", "md"):
+        if (folder / f"{name}.{ending}").exists():
+            (folder / f"{name}.{ending}").rename(folder / f"{name}.{number}.{ending}")
+    print(f"what {folder} had of {name}, an evaluation of another kind, is {name}.{number}.json and so on now")
 
 
 def write_hypotheses(folder: Path, name: str, hypotheses: Sequence[str]) -> Path:

@@ -31,7 +31,6 @@ MAY_CHANGE = (
     "runtime.keep_memory",
     "runtime.threads",  # which is told
     "runtime.deferred",
-    "decoding",
     "metrics",
     "monitor",
     "final",

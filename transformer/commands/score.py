@@ -2,13 +2,15 @@
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from transformer import build
 from transformer.commands import entry
 from transformer.commands.name import names
-from transformer.commands.stream import check_counts, check_files, count_lines, json_line, output_file, printed
+from transformer.commands.stream import begun, check_counts, check_files, count_lines, json_line, output_file, printed
 from transformer.config import ScoreConfig
+from transformer.data.corpus import Pair
 from transformer.data.reader import read_aligned
 from transformer.decoding.scorer import PairScore, Scorer
 from transformer.error import UserError
@@ -48,16 +50,24 @@ def run(config: ScoreConfig) -> None:
         loaded.model, loaded.tokenizers, config.max_tokens, world.device, config.buffer_lines, precision.autocast
     )
     form = as_json if config.format == "jsonl" else as_tsv
-    total, n_tokens, n_pairs = 0.0, 0, 0
+    total, n_tokens, n_pairs, n_blank = 0.0, 0, 0, 0
+
+    def pairs() -> Iterator[Pair]:
+        nonlocal n_blank
+        for pair in read_aligned(Path(config.src), Path(config.tgt)):
+            n_blank += not (pair.src.strip() and pair.tgt.strip())
+            yield pair
+
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(output_file(config.output))
         if not printed(config.output):
             scorer.told = stack.enter_context(counting("scoring", lambda: count_lines(config.src), None))
-        for n_pairs, score in enumerate(scorer.score(read_aligned(Path(config.src), Path(config.tgt))), 1):
+        scores = begun(scorer.score(pairs()))
+        file = stack.enter_context(output_file(config.output))
+        for n_pairs, score in enumerate(scores, 1):
             file.write(form(n_pairs, score))
             file.flush()
             total, n_tokens = total + score.log_prob, n_tokens + len(score.tokens)
-    told = f"{n_pairs:,} pairs, {n_tokens:,} tokens"
+    told = f"{n_pairs:,} pairs, {f'{n_blank:,} of them blank on a side, ' if n_blank else ''}{n_tokens:,} tokens"
     if n_tokens:
         loss = -total / n_tokens
         told += f": loss {loss:.4f}, perplexity {perplexity(loss):.2f}"

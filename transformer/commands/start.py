@@ -2,6 +2,7 @@
 
 import difflib
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from omegaconf import OmegaConf
 
 from transformer import build
 from transformer.commands.override import asked
-from transformer.commands.resume import as_before, refuse_changes, refuse_other_texts
+from transformer.commands.resume import as_before, flat, plain, refuse_changes, refuse_other_texts
 from transformer.config import TrainConfig
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
@@ -36,6 +37,9 @@ def refuse(config: TrainConfig, saved: Path) -> None:
         raise UserError(
             f"warm_start.checkpoint={start} lies in {saved}, which overwrite=true deletes; use another name"
         )
+    results = Path(config.results_dir) / config.name
+    if config.overwrite and (path := text_inside(config, (saved, results))):
+        raise UserError(f"{path} is read by this run, but overwrite=true would delete it; move it, or use another name")
     if config.overwrite and (others := runs_inside(config, saved)):
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise UserError(
@@ -46,11 +50,20 @@ def refuse(config: TrainConfig, saved: Path) -> None:
         return
     if any(path.name != LOCK for path in saved.glob("*")):
         raise UserError(f"{saved} exists; use resume=true to go on, overwrite=true to start anew, or another name")
-    results = Path(config.results_dir) / config.name
     if (results / METRICS_FILE).exists():  # though its checkpoints are elsewhere, or gone
         raise UserError(
             f"{results} has the record of an earlier run; use overwrite=true to start anew, or another name"
         )
+
+
+def text_inside(config: TrainConfig, folders: Sequence[Path]) -> str | None:
+    """A path among the settings of data and tokenizer that lies in one of the folders."""
+    for group in ("data", "tokenizer"):
+        for leaf in flat(plain(config)[group]).values():
+            for path in leaf if isinstance(leaf, list) else [leaf]:
+                if isinstance(path, str) and any(Path(path).resolve().is_relative_to(f.resolve()) for f in folders):
+                    return path
+    return None
 
 
 def runs_inside(config: TrainConfig, saved: Path) -> list[str]:
@@ -132,7 +145,7 @@ def caution_of_updates(config: TrainConfig, trainer: Trainer) -> None:
     warmup, planned = config.schedule.get("warmup_steps"), updates_to_come(trainer) + trainer.progress.step
     if isinstance(warmup, int) and planned < warmup:
         print(
-            f"caution: training ends after {planned:,} updates, before schedule.warmup_steps={warmup} have raised the "
+            f"caution: training ends with update {planned:,}, before schedule.warmup_steps={warmup} have raised the "
             "learning rate to its peak; take more epochs, smaller batches (batching.max_tokens) or fewer warm-up steps"
         )
 

@@ -4,16 +4,19 @@ import codecs
 import contextlib
 import errno
 import io
+import itertools
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from transformer.data.reader import read_lines
 from transformer.decoding.request import Request
 from transformer.error import UserError
+
+Made = TypeVar("Made")
 
 PHRASES = " ||| "
 COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
@@ -101,6 +104,11 @@ def _unwritable(path: Path) -> str:
     if path.suffix.lower() in COMPRESSED:
         return f"only plain text is written; compress it afterwards, or leave {path.suffix} out"
     return "" if os.access(path if path.exists() else path.parent, os.W_OK) else "Permission denied"
+
+
+def begun(lines: Iterator[Made]) -> Iterator[Made]:
+    """The same, the first of them made already: what is wrong with it shows before any output is emptied."""
+    return itertools.chain(list(itertools.islice(lines, 1)), lines)
 
 
 def check_counts(src: str, tgt: str) -> None:

@@ -14,6 +14,7 @@ from transformer.commands.form import FORMS, Line
 from transformer.commands.name import names
 from transformer.commands.search import warn_of_members, way
 from transformer.commands.stream import (
+    begun,
     check_files,
     count_lines,
     input_lines,
@@ -98,10 +99,11 @@ def run(config: TranslateConfig) -> None:
     if config.heatmaps:
         Path(config.heatmaps).mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_watched(config, translator))
+        lines = begun(_translated(config, translator, aligner, wanted))
         file = stack.enter_context(output_file(config.output))
         alignments = stack.enter_context(output_file(config.alignments)) if config.alignments else None
-        stack.enter_context(_watched(config, translator))
-        for line in _translated(config, translator, aligner, wanted):
+        for line in lines:
             file.write(form(line))
             file.flush()
             if alignments:

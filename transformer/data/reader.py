@@ -143,11 +143,13 @@ def read_aligned(src: Path, tgt: Path) -> Iterator[Pair]:
 def read_tsv(path: Path) -> Iterator[Pair]:
     """Streams the pairs of a file with one pair a line: source, one tab, target. There is no quoting and no header.
 
+    A line of nothing but spaces is a pair of empty sides, as it would be in two files.
+
     Raises:
         UserError: as `read_lines`; or a line has not exactly one tab (with its number).
     """
     for number, line in enumerate(read_lines(path), start=1):
-        columns = line.split("\t")
+        columns = line.split("\t") if line.strip(" ") else ["", ""]
         if len(columns) != 2:
             raise UserError(
                 f"{path}, line {number}: {len(columns)} column{'s' * (len(columns) > 1)} where 2 are needed "

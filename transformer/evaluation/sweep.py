@@ -145,7 +145,8 @@ def text(sweep: Sweep) -> str:
     """At most 80 columns, but for single words that are longer."""
     settings = sweep.settings()
     n_finished = sum(trial.state == FINISHED for trial in sweep.trials)
-    lines = [f"{sweep.name}: {len(sweep.trials)} trials, {n_finished} finished, {len(settings)} settings"]
+    plural = "s" * (len(settings) != 1)
+    lines = [f"{sweep.name}: {len(sweep.trials)} trials, {n_finished} finished, {len(settings)} setting{plural}"]
     if settings:
         order = "least" if sweep.lower_is_better else "most"
         told = f"validation scores of each best checkpoint; {order} {sweep.ranked_by} first; mean (standard deviation)"

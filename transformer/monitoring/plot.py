@@ -41,6 +41,8 @@ def read_runs(folders: Sequence[str | Path]) -> dict[str, list[EpochEnd]]:
     paths = [Path(folder).resolve() for folder in folders]
     runs = {}
     for name, path in zip(_names(paths), paths, strict=True):
+        if not (path / METRICS_FILE).exists():
+            raise UserError(f"{path} has no {METRICS_FILE}; name folders of runs' results, such as results/NAME")
         epochs = read_epochs(path)
         if not epochs:
             raise UserError(f"{path / METRICS_FILE} holds no epoch; name folders of runs that finished at least one")
