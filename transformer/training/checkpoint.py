@@ -157,10 +157,10 @@ def newest_before(folder: Path, step: int) -> Path | None:
 
 
 def is_settled(checkpoint: Path) -> bool:
-    """Whether a checkpoint can be read and was not written while updates were left out, which broken weights cause."""
+    """Whether a checkpoint is not known to be written while updates were left out, which broken weights cause."""
     with contextlib.suppress(UserError):
         return not read_manifest(checkpoint).get("skipped_in_a_row")
-    return False
+    return True  # a damaged one is kept as long as any
 
 
 def best_first(checkpoints: list[Path], lower_is_better: bool) -> list[Path]:
