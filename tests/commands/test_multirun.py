@@ -115,7 +115,7 @@ def test_an_interrupted_multirun_goes_on(
     ended = call("train", [*words, "resume=true"], tmp_path)
     assert ended.code == 0, ended.err
     assert "resumed from saved/run/seed-1/step_" in ended.out
-    assert "run: 2 trials, 2 finished, 1 settings" in ended.out
+    assert "run: 2 trials, 2 finished, 1 setting" in ended.out
     assert "no significance test: fewer than two settings have a finished trial" in ended.out
 
 
@@ -149,7 +149,7 @@ def test_trials_in_other_processes_are_the_same(quick: list[str], call: Any, tmp
         check=False,
     )
     assert done.returncode == 2, done.stderr  # told by another process
-    assert "run: 2 trials, 1 finished, 1 settings" in done.stdout
+    assert "run: 2 trials, 1 finished, 1 setting" in done.stdout
     assert "failed: 1 of 2 trials\n  model.d_model-15: model: d_model (15) must be divisible" in done.stdout
     assert "run/model.d_model-16 was finished before" in call("train", words, tmp_path).out
 

@@ -21,7 +21,7 @@ def test_mistakes_are_one_sentence(run: Any, call: Any, tmp_path: Path) -> None:
         f"runs=[{results}] output=a.gif": "output is a.gif, but must end in .png or .svg",
         f"runs=[{results}] output=a.png x=miles": "x (miles) must be one of: epoch, step, hours, ",
         f"runs=[{results},{results}] output=a.png": f"{results} is named twice; name each run's folder once",
-        "runs=[nowhere] output=a.png": f"{tmp_path}/nowhere/metrics.jsonl holds no epoch; name folders of runs that ",
+        "runs=[nowhere] output=a.png": f"{tmp_path}/nowhere has no metrics.jsonl; name folders of runs' results",
         "runs=[] output=a.png": "runs is [], but must be a name or a list of names",
     }
     for arguments, sentence in cases.items():

@@ -16,8 +16,8 @@ BEFORE: dict[str, Any] = {
     "seed": 1,
     "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.1, "betas": [0.9, 0.98]},
     "training": {"max_epochs": 3, "accumulate": 1},
-    "decoding": {"beam_size": 5},
-    "decoding_other": 1,
+    "final": {"n_shown": 5},
+    "final_other": 1,
     "data": {"root": "a", "src_language": "en"},
     "saved_dir": "saved",
     "name": "run",
@@ -44,12 +44,12 @@ def test_a_key_that_came_or_went_is_a_change() -> None:
 
 
 def test_what_does_not_decide_the_weights_may_change_with_all_below_it() -> None:
-    now = changed(training={"max_epochs": 9}, data={"root": "b"}, decoding={"beam_size": 1, "new": 2})
+    now = changed(training={"max_epochs": 9}, data={"root": "b"}, final={"n_shown": 1, "new": 2})
     assert changes(BEFORE, now) == {}
 
 
 def test_a_name_that_only_begins_like_one_that_may_change_may_not() -> None:
-    assert changes(BEFORE, changed(decoding_other=2)) == {"decoding_other": (1, 2)}
+    assert changes(BEFORE, changed(final_other=2)) == {"final_other": (1, 2)}
 
 
 def test_all_changes_are_in_the_refusal() -> None:

@@ -62,5 +62,7 @@ def evaluate_best(config: TrainConfig, source: build.Data, world: World, observe
     if rows:
         print(f"\n{text_table(rows)}")
         print(note(case_note(loaded.tokenizers.tgt.lowercase, rows)), end="")
-    print(f"\nnow: echo '...' | transformer-translate {override('checkpoint', str(best))}")
+    else:
+        print()
+    print(f"now: echo '...' | transformer-translate {override('checkpoint', str(best))}")
     return rows
