@@ -162,12 +162,9 @@ def begun(aside: Path, facts: dict[str, Any]) -> int:
     Raises:
         UserError: what is there was made with other settings.
     """
-    if (aside / FACTS).is_file():
+    if (aside / FACTS).is_file() and any(_whole_lines(aside / name) for name in (SRC, TGT)):  # else nothing is lost
         before = json.loads((aside / FACTS).read_text(encoding="utf-8"))
-        differing = [key for key, value in facts.items() if before.get(key) != value]
-        if differing and not any(_whole_lines(aside / name) for name in (SRC, TGT)):
-            replace(aside / FACTS, f"{json.dumps(facts, indent=1)}\n".encode())  # nothing would be lost
-        elif differing:
+        if differing := [key for key, value in facts.items() if before.get(key) != value]:
             raise UserError(
                 f"{aside} was begun with other values of {', '.join(differing)}; remove it, or choose another output"
             )

@@ -48,17 +48,20 @@ class FileLock:
             self.file.close()
             self.file = None
 
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
 
 def cut_torn(journal: Path, lock: FileLock) -> None:
     """Removes a last line that was not written to its end, for a full disk: Optuna would append to it."""
-    lock.acquire()
-    try:
+    with lock:
         text = journal.read_bytes() if journal.exists() else b""
         end = text.rfind(b"\n") + 1
         if end < len(text):
             os.truncate(journal, end)
-    finally:
-        lock.release()
 
 
 @dataclass(frozen=True)
@@ -178,12 +181,8 @@ class Study:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Only one process is here at a time."""
-        lock = FileLock(self.folder / ".study.lock")
-        lock.acquire()
-        try:
+        with FileLock(self.folder / ".study.lock"):
             yield
-        finally:
-            lock.release()
 
     def _same(self, setup: dict[str, Any]) -> None:
         setup = json.loads(json.dumps(setup))

@@ -117,15 +117,15 @@ def load_tensors(path: Path) -> dict[str, Any]:
     return state
 
 
-def complete(folder: Path) -> list[Path]:
-    """The checkpoints of a run's folder that were written to their end, oldest first.
+def complete(folder: Path, up_to: float = math.inf) -> list[Path]:
+    """The checkpoints of a run's folder that were written to their end, oldest first, up to a step.
 
     One that was set aside to be replaced by the same step's counts as long as that one is not in its place.
     """
     found: dict[int, Path] = {}
     for pattern in (r"\.step_(\d{9,})\.replaced", r"step_(\d{9,})"):  # and not a user's step_000000010_keep
         for path in filter(is_checkpoint, folder.glob("*step_*")):
-            if named := re.fullmatch(pattern, path.name):
+            if (named := re.fullmatch(pattern, path.name)) and int(named[1]) <= up_to:
                 found[int(named[1])] = path
     return [found[step] for step in sorted(found)]
 
@@ -138,9 +138,7 @@ def newest_intact(folder: Path, up_to: float = math.inf) -> tuple[Path | None, l
         up_to: the step, in updates, behind which checkpoints do not count.
     """
     complaints: list[str] = []
-    for path in reversed(complete(folder)):
-        if int(re.sub(r"\D", "", path.name)) > up_to:
-            continue
+    for path in reversed(complete(folder, up_to)):
         try:
             verify(path)
         except UserError as error:
