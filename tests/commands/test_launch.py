@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from transformer.commands import launch
+from transformer.commands.attempt import fullest
 from transformer.config import TranslateConfig, config_dir
 from transformer.error import UserError
 
@@ -217,6 +220,21 @@ def test_the_system_s_complaint_names_the_file(call: Any, tmp_path: Path, monkey
     assert ended.sentence == "transformer-translate: no space left"
     ended = started(OSError(28, "No space left on device"), call, tmp_path, monkeypatch)
     assert ended.sentence == "transformer-translate: No space left on device"
+
+
+def test_a_full_disk_without_a_name_is_that_of_the_fullest_folder_written_to(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = {"saved": 7, "results": 0, "cache": 9}
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=room[Path(folder).name]))
+    folders = {f"{name}_dir": str(tmp_path / name) for name in (*room, "absent")}
+    for name in room:
+        (tmp_path / name).mkdir()
+    assert fullest(OmegaConf.create(folders)) == f"results_dir={tmp_path / 'results'}"
+    assert fullest(OmegaConf.create({"saved_dir": str(tmp_path / "absent"), "output_dir": None})) is None
+    monkeypatch.setattr("transformer.commands.attempt.fullest", lambda config: "results_dir=/b")
+    ended = started(OSError(28, "No space left on device"), call, tmp_path, monkeypatch)
+    assert ended.sentence == "transformer-translate: results_dir=/b: No space left on device"
 
 
 def test_an_interrupted_command_has_the_shell_s_exit_code(

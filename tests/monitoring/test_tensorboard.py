@@ -11,7 +11,13 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from transformer.error import UserError
-from transformer.monitoring.tensorboard import TensorBoard, cut_events, sample_table, wait_for_a_later_second
+from transformer.monitoring.tensorboard import (
+    TensorBoard,
+    cut_events,
+    read_records,
+    sample_table,
+    wait_for_a_later_second,
+)
 
 STEP_TAGS = {
     "train/loss",
@@ -116,6 +122,19 @@ def test_void_points_are_gone_from_the_files_before_a_new_one_is_written(tmp_pat
     before = points(tmp_path)
     cut_events(tmp_path, 20)
     assert points(tmp_path) == before
+
+
+def test_what_is_no_event_is_named_with_its_place_and_left_as_it_is(tmp_path, tell):
+    finish(tmp_path, tell, 0, 10)
+    (file,) = tmp_path.glob("events*")
+    content = file.read_bytes()
+    records = [record for record, _ in read_records(content)]
+    place = sum(len(record) for record in records[:3])
+    damaged = content[: place + 12] + b"\xff" * (len(records[3]) - 16) + content[place + len(records[3]) - 4 :]
+    file.write_bytes(damaged)
+    with pytest.raises(UserError, match=f"{file.name} is damaged: what begins at byte {place} is no event"):
+        cut_events(tmp_path, 5)
+    assert file.read_bytes() == damaged
 
 
 def test_a_new_run_in_an_old_folder_leaves_nothing_of_the_old(tmp_path, tell):

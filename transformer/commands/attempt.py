@@ -1,10 +1,12 @@
 """A command's run with a config that stands: what the user can mend becomes one sentence and exit code 2."""
 
 import errno
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +17,8 @@ from transformer.commands.trial import finished_before, in_own_folder, is_trial,
 from transformer.config import SCHEMAS
 from transformer.error import UserError
 from transformer.monitoring.outcome import forget_failure
+
+WRITTEN = ("saved_dir", "results_dir", "cache_dir", "output_dir")  # keys of folders that commands write to
 
 Run = Callable[[Any], int | None]
 """What a command does with its config; returns the exit code, or None for 0."""
@@ -80,8 +84,16 @@ def attempt(run: Run, config: DictConfig, command: str) -> tuple[int, str]:
     except OSError as error:
         if error.filename is None and error.errno not in OUTSIDE:
             raise  # a descriptor that is none, a child that was not there: no user can mend that
-        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        place = error.filename or (fullest(config) if error.errno == errno.ENOSPC else None)
+        message = f"{place}: {error.strerror}" if place else error.strerror or str(error)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT, ""
     complain(command, message)
     return 2, message
+
+
+def fullest(config: DictConfig) -> str | None:
+    """The folder with the least room among those that a command writes to, as KEY=FOLDER; None where it has none."""
+    given = [(key, str(config[key])) for key in WRITTEN if config.get(key) and Path(config[key]).exists()]
+    free = [(shutil.disk_usage(folder).free, f"{key}={folder}") for key, folder in given]
+    return min(free)[1] if free else None

@@ -225,7 +225,11 @@ def cut_events(folder: Path, last_step: int) -> set[int]:
 
     Returns:
         the steps among them at which an epoch's points stand.
+
+    Raises:
+        UserError: a file holds what is no event, with the byte at which that begins; nothing of it is changed.
     """
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
     for leftover in folder.glob(f".{EVENT_FILES}.tmp"):
@@ -233,9 +237,16 @@ def cut_events(folder: Path, last_step: int) -> set[int]:
     epoch_steps = set()
     for path in sorted(folder.glob(EVENT_FILES)):
         content = path.read_bytes()
-        kept, n_points = [], 0
+        kept, n_points, n_bytes = [], 0, 0
         for record, data in read_records(content):
-            event = Event.FromString(data)
+            try:
+                event = Event.FromString(data)
+            except DecodeError as error:
+                raise UserError(
+                    f"{path} is damaged: what begins at byte {n_bytes} is no event of TensorBoard; move the file out "
+                    "of the folder, the points in it are lost"
+                ) from error
+            n_bytes += len(record)
             is_point = event.HasField("summary") and 1 <= event.step <= last_step
             n_points += is_point
             if is_point or event.HasField("file_version"):
