@@ -274,8 +274,9 @@ def test_a_file_pair_needs_nothing_of_the_corpus(copied_run: Any, call: Any, cal
     arguments = [f"checkpoint={config.parent}", "output_dir=out", "n_bootstrap=0", *calm]
     assert call("evaluate", [*arguments, *files], copied_run.folder).code == 0
     assert call("evaluate", arguments, copied_run.folder).sentence == (
-        f"transformer-evaluate: the run's split 'test' is /gone/test.src, which is not there, seen from "
-        f"{copied_run.folder}; start the command where the run was started, or say src=FILE ref=FILE"
+        f"transformer-evaluate: the split 'test' names /gone/test.src, which is not a file, seen from "
+        f"{copied_run.folder}; correct the path; or start the command where the run was started, or say src=FILE "
+        "ref=FILE"
     )
 
 

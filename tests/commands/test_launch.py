@@ -104,7 +104,7 @@ def test_a_mistake_in_composing_is_one_sentence(overrides: str, sentence: str, c
     ("saved_dir=/proc/nowhere", "/proc/nowhere"),
     ("results_dir=/proc/nowhere", "/proc/nowhere"),
     ("cache_dir=/proc/nowhere", "/proc/nowhere"),
-    ("data.train.src=nofile", "the split 'train' names nofile, which is not a file; correct the path"),
+    ("data.train.src=nofile", "the split 'train' names nofile, which is not a file, seen from "),
     ("data.train.src=null", "data.train.src names 0 files but data.train.tgt names 1; they are read in pairs"),
 )
 def test_a_mistake_in_a_run_shows_before_anything_is_trained(

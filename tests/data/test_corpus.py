@@ -99,6 +99,14 @@ def test_prepare_names_the_missing_file(tmp_path: Path) -> None:
         files_corpus(tmp_path, train={"src": str(tmp_path / "gone.en"), "tgt": write(tmp_path / "a")}).prepare()
 
 
+def test_prepare_looks_for_the_files_of_the_splits_that_are_needed(tmp_path: Path) -> None:
+    gone = {"src": str(tmp_path / "gone.en"), "tgt": write(tmp_path / "a")}
+    corpus = files_corpus(tmp_path, train=gone, tests={"there": {"tsv": write(tmp_path / "b")}})
+    corpus.prepare(["there"])
+    with pytest.raises(UserError, match="split 'train' names"):
+        corpus.prepare(["there", "train"])
+
+
 def test_split_without_lines_is_refused(tmp_path: Path) -> None:
     train = {"src": write(tmp_path / "e.en"), "tgt": write(tmp_path / "e.de")}
     with pytest.raises(UserError, match=r"split 'train' has no lines at all \(.*e\.en, .*e\.de\)"):
@@ -193,6 +201,15 @@ def test_multi30k_from_a_folder_that_has_it(multi30k_root: Path) -> None:
         "A man in an orange hat starring at something.",
     )
     assert before == sorted((path.name, path.stat().st_mtime_ns) for path in multi30k_root.iterdir())
+
+
+def test_multi30k_needs_the_files_of_the_split_alone(tmp_path: Path, multi30k_root: Path) -> None:
+    for language in ("en", "de"):
+        shutil.copy(multi30k_root / f"test_2016_flickr.{language}.gz", tmp_path)
+    corpus = Multi30kCorpus(str(tmp_path), "en", "de")
+    corpus.prepare(["test_2016_flickr"])
+    assert sum(1 for _ in corpus.pairs("test_2016_flickr")) == 1000
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_multi30k_refuses_a_changed_file(tmp_path: Path, multi30k_root: Path) -> None:

@@ -40,6 +40,20 @@ def test_splits_are_those_of_the_corpora(tmp_path: Path) -> None:
     assert [pair.src for pair in chosen.pairs("validation")] == ["b validation 0"]
 
 
+def test_only_what_a_split_comes_from_is_prepared(tmp_path: Path) -> None:
+    mixture = MixtureCorpus({n: make(tmp_path, n, 2) for n in ("a", "b")}, 1.0, {}, "a")
+    for file in ("a.train", "b.train", "b.validation", "a.test"):
+        (tmp_path / f"{file}.tsv").unlink()
+    both = BidirectionalCorpus(mixture, True)
+    both.prepare(["b_test", "validation"])
+    both.prepare([])
+    for split, file in (("a_test", "a.test"), ("train", "a.train")):
+        with pytest.raises(UserError, match=f"{file}.tsv, which is not a file"):
+            both.prepare(["b_test", split])
+    with pytest.raises(UserError, match="which is not a file"):
+        both.prepare()
+
+
 @pytest.mark.parametrize(
     ("temperature", "weights", "expected"),
     [(1.0, {}, (90, 10)), (2.0, {}, (75, 25)), (1e9, {}, (50, 50)), (1.0, {"small": 3.0, "large": 1.0}, (25, 75))],

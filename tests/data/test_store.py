@@ -28,7 +28,7 @@ class Listed(Corpus):
         self.listed = pairs
         self.n_read = 0
 
-    def prepare(self) -> None:
+    def prepare(self, splits: Sequence[str] | None = None) -> None:
         """Nothing to do."""
 
     def splits(self) -> list[str]:

@@ -77,7 +77,7 @@ def _text(config: DistillConfig, loaded: build.Loaded) -> Text:
     """The training split of the checkpoint's corpus, or what the files have."""
     if config.src is None:
         corpus = corpus_of(loaded, config.data_root).for_vocabulary()  # one direction, as it is written
-        corpus.prepare()
+        corpus.prepare(["train"])
         parts, digest = corpus.parts("train"), corpus.fingerprint("train")
         if config.into != corpus.src_language:
             return Text(lambda: corpus.pairs("train"), digest, [str(part.src) for part in parts], corpus)

@@ -1,6 +1,6 @@
 """What a checkpoint is evaluated on: splits of the corpus that it was trained on, files, or a named test set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,6 @@ def _languages(data: Mapping[str, Any]) -> tuple[str, str]:
     return data.get("src_language", ""), data.get("tgt_language", "")
 
 
-def _check_there(corpus: FilesCorpus, splits: Sequence[str]) -> None:
-    for split in splits:
-        if missing := [file for part in corpus.parts(split) for file in part.files() if not file.is_file()]:
-            raise UserError(
-                f"the run's split {split!r} is {missing[0]}, which is not there, seen from {Path.cwd()}; start the "
-                "command where the run was started, or say src=FILE ref=FILE"
-            )
-
-
 def texts(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> dict[str, list[Pair]]:
     """What a checkpoint is evaluated on: name -> pairs of lines."""
     languages = _languages(loaded.config.data)
@@ -85,10 +76,10 @@ def texts(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> dict[
     if not wanted:
         raise UserError("the checkpoint's corpus has no test split; say split=validation, or src=FILE ref=FILE")
     splits = [corpus.resolve(name) for name in wanted]
-    if isinstance(corpus, FilesCorpus):
-        _check_there(corpus, splits)  # the others need not be there any more
-    else:
-        corpus.prepare()
+    try:
+        corpus.prepare(splits)  # the others need not be there any more
+    except UserError as error:
+        raise UserError(f"{error}; or start the command where the run was started, or say src=FILE ref=FILE") from error
     found = {name: list(corpus.pairs(name)) for name in splits}
     if not turned:
         return found

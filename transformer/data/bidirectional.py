@@ -1,5 +1,7 @@
 """A corpus in both directions for one model, which a token before each source line tells what to translate into."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from transformer.data.batching import Batching
@@ -32,9 +34,9 @@ class BidirectionalCorpus(Corpus):
         self.corpus, self.both = corpus, both
         self.language_tokens = tuple(sorted(map(language_token, (self.src_language, self.tgt_language))))
 
-    def prepare(self) -> None:
+    def prepare(self, splits: Sequence[str] | None = None) -> None:
         """Puts the files of the corpus in place."""
-        self.corpus.prepare()
+        self.corpus.prepare(splits)
 
     def splits(self) -> list[str]:
         """Those of the corpus."""

@@ -64,8 +64,11 @@ class Corpus(ABC):
         self.tgt_language = tgt_language
 
     @abstractmethod
-    def prepare(self) -> None:
+    def prepare(self, splits: Sequence[str] | None = None) -> None:
         """Puts the files in place (generates, downloads) or checks that they are there.
+
+        Args:
+            splits: the ones that are needed, by their exact names; None for all.
 
         Raises:
             UserError: a file is missing and cannot be had, or is not what it should be.
@@ -78,6 +81,11 @@ class Corpus(ABC):
     @abstractmethod
     def parts(self, split: str) -> list[Part]:
         """The files of a split, in order."""
+
+    def files(self, splits: Sequence[str] | None = None) -> list[Path]:
+        """The files of some splits, by their exact names, or of all."""
+        wanted = self.splits() if splits is None else splits
+        return [file for split in wanted for part in self.parts(split) for file in part.files()]
 
     def check_validation(self) -> None:
         """Refuses a corpus to validate on that has nothing for it; as a part of a mixture it may lack that.
@@ -192,9 +200,9 @@ class BundledCorpus(Corpus):
         super().__init__(src_language, tgt_language)
         self.root = Path(root)
 
-    def prepare(self) -> None:
-        """Generates the files if one is missing."""
-        if all(file.is_file() for split in self._SPLITS for part in self.parts(split) for file in part.files()):
+    def prepare(self, splits: Sequence[str] | None = None) -> None:
+        """Generates all files if one of those needed is missing."""
+        if all(file.is_file() for file in self.files(splits)):
             return
         from transformer.data.grammar import write_bundled  # only who lacks the files pays for the grammar
 
@@ -240,13 +248,14 @@ class Multi30kCorpus(Corpus):
         super().__init__(src_language, tgt_language)
         self.root = Path(root)
 
-    def prepare(self) -> None:
+    def prepare(self, splits: Sequence[str] | None = None) -> None:
         """Checks the files in `root` and downloads those that are missing; writes nothing when all are there.
 
         Raises:
             UserError: the network fails, or a file differs from the official one.
         """
-        for file in self.FILES:
+        needed = {path.name for path in self.files(splits)}
+        for file in (file for file in self.FILES if file.name in needed):
             path = self.root / file.name
             url = f"{self.URL}/{file.name}"
             by_hand = f"fetch {url} yourself and put it into {self.root}, or say data.root=DIR for a folder that has it"
@@ -304,16 +313,19 @@ class FilesCorpus(Corpus):
         """See Corpus."""
         self._check("validation")
 
-    def prepare(self) -> None:
+    def prepare(self, splits: Sequence[str] | None = None) -> None:
         """Checks that every file is there and readable.
 
         Raises:
             UserError: naming the split and the file that is missing.
         """
-        for split, parts in self._parts.items():
-            for file in (file for part in parts for file in part.files()):
+        for split in self.splits() if splits is None else splits:
+            for file in self.files([split]):
                 if not file.is_file():
-                    raise UserError(f"the split {split!r} names {file}, which is not a file; correct the path")
+                    raise UserError(
+                        f"the split {split!r} names {file}, which is not a file, seen from {Path.cwd()}; "
+                        "correct the path"
+                    )
                 if not os.access(file, os.R_OK):
                     raise UserError(f"the split {split!r} names {file}, which you may not read; change its permissions")
 

@@ -82,10 +82,12 @@ class MixtureCorpus(Corpus):
                 "another corpus as data.validation"
             )
 
-    def prepare(self) -> None:
-        """Puts the files of all corpora in place."""
-        for corpus in self.corpora.values():
-            corpus.prepare()
+    def prepare(self, splits: Sequence[str] | None = None) -> None:
+        """Puts the files in place of the corpora that the splits come from, or of all."""
+        for name, corpus in self.corpora.items():
+            own = [inside[name] for inside in map(self._inside, splits or ()) if name in inside]
+            if splits is None or own:
+                corpus.prepare(own or None)
 
     def splits(self) -> list[str]:
         """Train, validation, then NAME_SPLIT for every test split of every corpus."""
@@ -94,12 +96,16 @@ class MixtureCorpus(Corpus):
 
     def parts(self, split: str) -> list[Part]:
         """The files of the corpora, one corpus after the other."""
+        return [part for name, own in self._inside(split).items() for part in self.corpora[name].parts(own)]
+
+    def _inside(self, split: str) -> dict[str, str]:
+        """The names of the corpora that a split comes from, in order, with what it is called there."""
         if split == "validation" and self.validation is not None:
-            return self.corpora[self.validation].parts(split)
+            return {self.validation: split}
         if split in ("train", "validation"):
-            return [part for corpus in self.corpora.values() for part in corpus.parts(split)]
+            return dict.fromkeys(self.corpora, split)
         name = next(name for name, c in self.corpora.items() if split in (f"{name}_{s}" for s in c.splits()[2:]))
-        return self.corpora[name].parts(split.removeprefix(f"{name}_"))
+        return {name: split.removeprefix(f"{name}_")}
 
     def mixed(self, batching: Batching, lines: np.ndarray) -> "Mixed":
         """The batching with which every corpus gets its share.

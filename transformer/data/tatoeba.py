@@ -52,13 +52,13 @@ class TatoebaCorpus(Corpus):
         self.sizes, self.seed = [split[key] for key in _SPLITS[1:]], split["seed"]
         self.folder = Path(splits_root) / f"{sha256[:12]}-{self.sizes[0]}-{self.sizes[1]}-seed{self.seed}"
 
-    def prepare(self) -> None:
+    def prepare(self, splits: Sequence[str] | None = None) -> None:
         """Finds or downloads the archive and writes the splits, all of them or none; does nothing where they are.
 
         Raises:
             UserError: the archive cannot be had, is another one, is damaged, or is too small for the splits.
         """
-        if all(file.is_file() for split in _SPLITS for part in self.parts(split) for file in part.files()):
+        if all(file.is_file() for file in self.files(splits)):
             return
         archive = self.root / self.file.name
         by_hand = (
@@ -70,11 +70,11 @@ class TatoebaCorpus(Corpus):
         else:
             download(self.url, archive, self.file, by_hand)
         pairs = list(read_archive(archive))
-        splits = self._split(archive, pairs)
+        drawn = self._split(archive, pairs)
         if self.folder.exists():  # a file of it is missing
             shutil.rmtree(self.folder)
         with written_aside(self.folder) as scratch:
-            for name, indices in zip(_SPLITS, splits, strict=True):
+            for name, indices in zip(_SPLITS, drawn, strict=True):
                 _write(scratch / f"{name}.en", (pairs[i].src for i in indices))
                 _write(scratch / f"{name}.de", (pairs[i].tgt for i in indices))
             with zipfile.ZipFile(archive) as content:
