@@ -1,15 +1,16 @@
 """A checkpoint folder to the objects in it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from transformer.build.network import model
-from transformer.config import MachineConfig, TrainConfig, WarmStartConfig
+from transformer.config import MachineConfig, ModelConfig, TrainConfig, WarmStartConfig
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.search import StepModel
@@ -71,20 +72,25 @@ def checkpoint_config(folder: Path) -> TrainConfig:
     return cast(TrainConfig, config)
 
 
-def _restored(folder: Path, config: TrainConfig, tokenizers: TokenizerPair, run: MachineConfig) -> Transformer:
-    """The model with its weights.
+def _check_size(config: ModelConfig, n_tokens: int, weights: Mapping[str, Tensor]) -> None:
+    """Refuses a model of more parameters than there are, before it takes memory or time, whatever the config says."""
+    n_layers = config.n_encoder_layers + config.n_decoder_layers
+    n_weights = sum(tensor.numel() for tensor in weights.values())
+    needed = n_layers * config.d_model * max(config.d_model, config.d_ff) + n_tokens * config.d_model  # and more
+    if n_layers > len(weights) or needed > n_weights:
+        raise RuntimeError(
+            f"the config has {n_layers} layers of width {config.d_model} and {config.d_ff} and {n_tokens} tokens, the "
+            f"file {len(weights)} tensors of {n_weights} numbers together"
+        )
 
-    Shapes are compared with those of the weights before the model takes memory or time, whatever the config says.
-    """
+
+def _restored(folder: Path, config: TrainConfig, tokenizers: TokenizerPair, run: MachineConfig) -> Transformer:
+    """The model with its weights."""
     if missing := [key for key in OmegaConf.missing_keys(config) if key.partition(".")[0] == "model"]:
         raise UserError(f"{folder / CONFIG} is no training config (it lacks {', '.join(sorted(missing))})")
     weights = load_tensors(folder / MODEL)
-    n_layers = config.model.n_encoder_layers + config.model.n_decoder_layers
     try:
-        if n_layers > len(weights):
-            raise RuntimeError(f"{n_layers} layers, {len(weights)} tensors")
-        with torch.device("meta"):
-            model(config.model, tokenizers, run).load_state_dict(weights, assign=True)
+        _check_size(config.model, tokenizers.tgt.vocab_size, weights)
         built = model(config.model, tokenizers, run)
         built.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -229,7 +229,6 @@ def cut_events(folder: Path, last_step: int) -> set[int]:
     Raises:
         UserError: a file holds what is no event, with the byte at which that begins; nothing of it is changed.
     """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
     for leftover in folder.glob(f".{EVENT_FILES}.tmp"):
@@ -241,7 +240,7 @@ def cut_events(folder: Path, last_step: int) -> set[int]:
         for record, data in read_records(content):
             try:
                 event = Event.FromString(data)
-            except DecodeError as error:
+            except Exception as error:  # that of protobuf, a package of TensorBoard's and not of ours
                 raise UserError(
                     f"{path} is damaged: what begins at byte {n_bytes} is no event of TensorBoard; move the file out "
                     "of the folder, the points in it are lost"
