@@ -31,9 +31,8 @@ LEVERS = {
     "simcut": "loss=simcut",
     "cutoff": "loss=cutoff",
     "adam": "optimizer=adam optimizer.lr=2.5e-3 ~optimizer.adamw_lr",
-    "schedule_free": "optimizer=schedule_free_adamw optimizer.lr=1e-2 ~optimizer.adamw_lr "
-    "schedule=constant ~schedule.total_steps",
-    "wsd": "schedule=wsd schedule.decay_steps=952",
+    "schedule_free": "optimizer=schedule_free_adamw optimizer.lr=1e-2 ~optimizer.adamw_lr schedule=constant",
+    "cosine": "schedule=cosine",
     "rotary": "model/position=rotary",
     "relative": "model/position=relative",
 }

@@ -143,6 +143,17 @@ def test_another_epoch_starts_at_its_first_batch(make: Make) -> None:
     assert contents(loader) == contents(make(epoch=2))
 
 
+def test_the_batches_of_another_epoch_are_counted_where_it_stands(make: Make) -> None:
+    loader = make(seed=3)
+    counted = [loader.n_batches(epoch) for epoch in range(5)]
+    found = []
+    for epoch in range(5):
+        loader.set_epoch(epoch)
+        found.append(len(loader))
+    assert counted == found
+    assert loader.state_dict() == {"epoch": 4, "position": 0}
+
+
 def test_every_epoch_samples_anew(store: PairStore, sampling_bpe: TokenizerPair) -> None:
     loader = BatchLoader(store, Sorted(60), 1, 0, 1, sampling_bpe)  # the same plan in every epoch
     drawn = []

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from transformer.error import UserError
 from transformer.training.schedule import Constant, Cosine, InverseSqrt, Plateau, WarmupStableDecay, warmup
 
 ALL = [
@@ -165,6 +166,64 @@ def test_plateau_goes_on_from_its_state(before, after):
         assert one.observe({"valid_loss": float(value)}, 3) == other.observe({"valid_loss": float(value)}, 3)
         assert one.factor(7) == other.factor(7)
     assert one.state_dict() == other.state_dict()
+
+
+ENDS = [
+    (lambda total: Cosine(4, total, 0.1)),
+    (lambda total: WarmupStableDecay(4, total, 6, 0.1)),
+    (lambda total: WarmupStableDecay(4, total, None, 0.1)),
+]
+
+
+@pytest.mark.parametrize("make", ENDS)
+@pytest.mark.parametrize("total", [10, 11, 24, 107])
+def test_one_that_ends_with_the_training_is_one_that_was_told_so(make, total):
+    schedule, given = make(None), make(total)
+    assert schedule.is_open
+    assert not given.is_open
+    assert schedule.end_with(total) is None
+    assert given.end_with(999) is None
+    assert factors(schedule, range(1, 150)) == factors(given, range(1, 150))
+
+
+@pytest.mark.parametrize("make", ENDS)
+def test_one_that_is_open_goes_on_from_its_state_and_tells_of_another_end(make):
+    one, same, longer = make(None), make(None), make(None)
+    one.end_with(1200)
+    same.load_state_dict(one.state_dict())
+    longer.load_state_dict(one.state_dict())
+    assert same.end_with(1200) is None
+    assert longer.end_with(2400) == "the learning rate comes down until update 2,400, the last one; before it was 1,200"
+    assert same.factor(1196) == one.factor(1196) < longer.factor(1196)
+    assert longer.state_dict() == {"total_steps": 2400}
+
+
+def test_a_quarter_is_decay_unless_it_is_said():
+    schedule = WarmupStableDecay(warmup_steps=10, total_steps=None, decay_steps=None, final_factor=0.0)
+    schedule.end_with(100)
+    assert factors(schedule, [10, 75, 80, 100, 101]) == pytest.approx([1, 1, 0.8, 0, 0])
+
+
+@pytest.mark.parametrize("make", ENDS[::2])
+@pytest.mark.parametrize("total", [1, 3, 4])
+def test_a_training_shorter_than_the_warm_up_keeps_the_rate_of_the_warm_up_or_less(make, total):
+    schedule = make(None)
+    schedule.end_with(total)
+    assert all(0 < schedule.factor(step) <= warmup(step, 4) for step in range(1, total + 1))
+
+
+def test_a_decay_longer_than_the_training_is_refused():
+    schedule = WarmupStableDecay(10, None, 20, 0.1)
+    with pytest.raises(
+        UserError, match=r"schedule\.warmup_steps \(10\) and schedule\.decay_steps \(20\) exceed the 29 "
+    ):
+        schedule.end_with(29)
+    assert schedule.end_with(30) is None
+
+
+def test_without_an_end_there_is_no_rate():
+    with pytest.raises(RuntimeError, match="total_steps is None"):
+        Cosine(10, None, 0.1).factor(20)
 
 
 @pytest.mark.parametrize("schedule", ALL[:4], ids=lambda s: type(s).__name__)

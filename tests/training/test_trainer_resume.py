@@ -17,7 +17,7 @@ from transformer.data.store import prepare_store
 from transformer.data.tokenizer.subword import SubwordTrainer
 from transformer.error import UserError
 from transformer.training.checkpoint import newest_intact
-from transformer.training.schedule import InverseSqrt, Plateau
+from transformer.training.schedule import Cosine, InverseSqrt, Plateau
 from transformer.training.signals import Interrupted
 from transformer.training.trainer import Decoded
 
@@ -188,6 +188,33 @@ def test_more_steps_for_a_run_that_had_come_to_its_end(toy, make_run, straight, 
     whole = [end for end in short.epochs if toy.without_clock(end) in map(toy.without_clock, straight[1].epochs)]
     assert len(whole) >= len(short.epochs) - 1
     assert_same(toy, trainer, short.steps + resumed.steps, whole + resumed.epochs, straight)
+
+
+def test_a_schedule_that_ends_with_the_training(toy, make_run, tmp_path):
+    """It is the same from every checkpoint on, though epochs differ in length; a longer training has another one."""
+    whole = toy.Recorder()
+    trainer = make_run(tmp_path, schedule=Cosine(1, None, 0.0), max_epochs=4, every=1, observers=[whole])
+    trainer.fit("run", {})
+    assert len({trainer.batches.n_batches(epoch) for epoch in range(1, 5)}) > 1
+    planned = 4 * -(-trainer.batches.n_batches(1) // 2)
+    given = Cosine(1, planned, 0.0)
+    assert [end.learning_rate for end in whole.steps] == [0.01 * given.factor(end.step) for end in whole.steps]
+    assert whole.messages == []
+    for path in sorted(tmp_path.glob("step_*"))[::3]:
+        for max_epochs, told in (
+            (4, []),
+            (6, [f"the learning rate comes down until update {planned // 4 * 6}, the la"]),
+        ):
+            recorder = toy.Recorder()
+            schedule = Cosine(1, None, 0.0)
+            trainer = make_run(tmp_path / path.name, schedule=schedule, max_epochs=max_epochs, observers=[recorder])
+            trainer.load(path)
+            trainer.fit("run", {})
+            assert [message[: len(start)] for message, start in zip(recorder.messages, told, strict=True)] == told
+            if max_epochs == 4:
+                assert list(map(toy.without_clock, recorder.steps)) == [
+                    toy.without_clock(end) for end in whole.steps[int(path.name[-9:]) :]
+                ]
 
 
 def test_a_run_at_its_end_does_nothing_more(toy, make_run, straight):

@@ -94,6 +94,10 @@ class BatchLoader:
         """This rank's batches in the whole epoch."""
         return len(self._plan()[0])
 
+    def n_batches(self, epoch: int) -> int:
+        """This rank's batches in an epoch, which is planned for it if it is not the present one."""
+        return len(self) if epoch == self._epoch else len(shard(self._all(epoch), self._rank, self._world_size))
+
     @property
     def padding_efficiency(self) -> float:
         """Share of this epoch's positions that are not padding, 0-100; see the class."""
@@ -139,17 +143,26 @@ class BatchLoader:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def _planned_by(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lengths of sources and targets that batches are planned by; with sampling the expected ones."""
+        if self._tokenizers is None:
+            return self._store.src_lengths, self._store.tgt_lengths
+        if self._lengths is None:
+            self._lengths = expected_lengths(self._store, self._tokenizers)
+        return self._lengths
+
+    def _all(self, epoch: int) -> list[np.ndarray]:
+        """The batches of all ranks."""
+        return self._batching.plan(*self._planned_by(), self._seed, epoch)
+
     def _plan(self) -> tuple[list[np.ndarray], float]:
         """This rank's batches and the padding efficiency of the epoch, planned once."""
         if self._planned is None or self._planned[0] != self._epoch:
-            if self._lengths is None and self._tokenizers is not None:
-                self._lengths = expected_lengths(self._store, self._tokenizers)
-            src_lengths, tgt_lengths = self._lengths or (self._store.src_lengths, self._store.tgt_lengths)
-            batches = self._batching.plan(src_lengths, tgt_lengths, self._seed, self._epoch)
+            batches = self._all(self._epoch)
             mine = shard(batches, self._rank, self._world_size)
             round_to = self._batching.round_to
             if self._tokenizers is None:
-                efficiency = padding_efficiency(batches, src_lengths, tgt_lengths, round_to)
+                efficiency = padding_efficiency(batches, *self._planned_by(), round_to)
             else:
                 efficiency = _efficiency(self._sampled_group(self._epoch, mine, 0, self._tokenizers), round_to)
             self._planned = self._epoch, mine, efficiency

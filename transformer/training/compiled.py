@@ -10,7 +10,6 @@ import torch
 
 from transformer.data.batch import Batch
 from transformer.model.dropout import Dropout
-from transformer.training.limits import n_updates
 from transformer.training.state import random_state, set_random_state
 from transformer.training.trainer import Trainer
 
@@ -30,17 +29,14 @@ def compiler_missing(device: torch.device) -> str | None:
     return None
 
 
-def repays(device: torch.device, n_updates: float) -> bool:
+def repays(device: torch.device, n_updates: int) -> bool:
     """Whether compiling is worth its time: on a GPU, when many updates are to come; on a CPU it gains nothing."""
     return device.type == "cuda" and n_updates >= REPAYS_AFTER
 
 
-def updates_to_come(trainer: Trainer) -> float:
-    """Updates until the limits end the run; inf where none is set."""
-    limits, progress = trainer.limits, trainer.progress
-    per_epoch = n_updates(len(trainer.batches), limits.accumulate)
-    by_epochs = float("inf") if limits.max_epochs is None else limits.max_epochs * per_epoch
-    return min(by_epochs, float("inf") if limits.max_steps is None else limits.max_steps) - progress.step
+def updates_to_come(trainer: Trainer) -> int:
+    """Updates until the limits end the run."""
+    return trainer.limits.last_update(len(trainer.batches)) - trainer.progress.step
 
 
 def compile_layers(trainer: Trainer, batch: Batch, backend: str = "inductor") -> tuple[bool, str]:

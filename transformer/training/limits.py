@@ -1,5 +1,6 @@
 """When a training run does what: its ends, its checkpoints, what its best epoch goes by."""
 
+import math
 from dataclasses import dataclass
 
 WITHOUT_DECODING = ("valid_loss", "valid_accuracy")  # what can be monitored however seldom is decoded
@@ -39,6 +40,11 @@ class Limits:
     checkpoint_every_minutes: float | None
     lower_is_better: bool
     ema_decay: float | None = None
+
+    def last_update(self, n_batches: int) -> int:
+        """The number of the update with which training ends at the latest, of epochs of so many micro-batches."""
+        by_epochs = math.inf if self.max_epochs is None else self.max_epochs * n_updates(n_batches, self.accumulate)
+        return int(min(by_epochs, math.inf if self.max_steps is None else self.max_steps))
 
     def __post_init__(self) -> None:
         if self.max_epochs is None and self.max_steps is None:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from transformer.error import UserError
+
 
 def warmup(step: int, warmup_steps: int) -> float:
     """Linear from 1/warmup_steps at step 1 to 1 at step warmup_steps, then 1."""
@@ -42,6 +44,19 @@ class Schedule(ABC):
     def factor(self, step: int) -> float:
         """The factor, 0-1, of update `step`, counted from 1."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it comes to an end, but has to be told which update that is: see `end_with`."""
+        return False
+
+    def end_with(self, step: int) -> str | None:
+        """Takes the last update of the training; returns a sentence when that is another than before.
+
+        Raises:
+            UserError: there are too few updates for it.
+        """
+        return None
+
     def observe(self, metrics: dict[str, float], step: int) -> str | None:
         """Takes an epoch's validation metrics, after update `step`; returns a sentence when the rate is cut for it."""
         return None
@@ -75,52 +90,101 @@ class InverseSqrt(Schedule):
         return min(warmup(step, self.warmup_steps), math.sqrt(max(1, self.warmup_steps) / step))
 
 
-class Cosine(Schedule):
-    """Warm-up, then half a cosine down to `final_factor` at `total_steps`, where it stays (Loshchilov & Hutter, 2017).
+class Ending(Schedule):
+    """One that comes to `final_factor` at `total_steps`, and stays there.
 
     Args:
         warmup_steps: updates of linear warm-up.
-        total_steps: the update that reaches the final factor.
+        total_steps: the update that reaches the final factor; None for the last of the training. A run that goes on
+            for longer than it was meant to has another one then, and the rate rises to what it is there.
         final_factor: 0-1.
     """
 
-    def __init__(self, warmup_steps: int, total_steps: int, final_factor: float) -> None:
+    def __init__(self, warmup_steps: int, total_steps: int | None, final_factor: float) -> None:
         super().__init__(warmup_steps)
-        if total_steps <= warmup_steps:
+        if total_steps is not None and total_steps <= warmup_steps:
             raise ValueError(f"total_steps ({total_steps}) must be more than warmup_steps ({warmup_steps})")
         self.total_steps, self.final_factor = total_steps, share("final_factor", final_factor)
+        self._told: int | None = None  # what total_steps is or, of a run that goes on, was
+        self._open = total_steps is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has to be told which update is the last."""
+        return self._open
+
+    def end_with(self, step: int) -> str | None:
+        """See Schedule; nothing that was given changes."""
+        if not self._open:
+            return None
+        before, self.total_steps, self._told = self._told, step, step
+        if before in (None, step):
+            return None
+        return f"the learning rate comes down until update {step:,}, the last one; before it was {before:,}"
+
+    def _end(self) -> int:
+        if self.total_steps is None:
+            raise RuntimeError("total_steps is None; say end_with(step) before the first update")
+        return self.total_steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """See Schedule."""
+        return {} if self._told is None else {"total_steps": self._told}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See Schedule; `end_with` says when training ends now."""
+        if self._open:
+            self._told = state.get("total_steps")
+        else:
+            super().load_state_dict(state)
+
+
+class Cosine(Ending):
+    """Warm-up, then half a cosine down to `final_factor` at `total_steps` (Loshchilov & Hutter, 2017); see Ending."""
 
     def factor(self, step: int) -> float:
         """The factor, 0-1, of update `step`, counted from 1."""
-        done = min(1.0, max(0.0, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)))
+        done = min(1.0, max(0.0, (step - self.warmup_steps) / max(1, self._end() - self.warmup_steps)))
         cosine = self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * done))
         return min(warmup(step, self.warmup_steps), cosine)
 
 
-class WarmupStableDecay(Schedule):
+class WarmupStableDecay(Ending):
     """Warm-up, 1, then over the last `decay_steps` linearly to `final_factor` (Hu et al., 2024).
 
     Args:
         warmup_steps: updates of linear warm-up.
-        total_steps: the update that reaches the final factor.
-        decay_steps: length of the decay.
+        total_steps: see Ending.
+        decay_steps: length of the decay; None for a quarter of total_steps.
         final_factor: 0-1.
     """
 
-    def __init__(self, warmup_steps: int, total_steps: int, decay_steps: int, final_factor: float) -> None:
-        super().__init__(warmup_steps)
-        if warmup_steps + decay_steps > total_steps:
+    def __init__(
+        self, warmup_steps: int, total_steps: int | None, decay_steps: int | None, final_factor: float
+    ) -> None:
+        if decay_steps is not None and decay_steps < 0:
+            raise ValueError(f"decay_steps must be at least 0, not {decay_steps}")
+        if total_steps is not None and warmup_steps + (decay_steps or 0) > total_steps:
             raise ValueError(
                 f"warmup_steps ({warmup_steps}) and decay_steps ({decay_steps}) exceed total_steps ({total_steps})"
             )
-        if decay_steps < 0:
-            raise ValueError(f"decay_steps must be at least 0, not {decay_steps}")
-        self.total_steps, self.decay_steps = total_steps, decay_steps
-        self.final_factor = share("final_factor", final_factor)
+        super().__init__(warmup_steps, total_steps, final_factor)
+        self.decay_steps = decay_steps
+
+    def end_with(self, step: int) -> str | None:
+        """See Schedule."""
+        if self.is_open and self.decay_steps is not None and self.warmup_steps + self.decay_steps > step:
+            raise UserError(
+                f"schedule.warmup_steps ({self.warmup_steps}) and schedule.decay_steps ({self.decay_steps}) exceed the "
+                f"{step:,} updates of the training; take more epochs, a shorter decay or a shorter warm-up"
+            )
+        return super().end_with(step)
 
     def factor(self, step: int) -> float:
         """The factor, 0-1, of update `step`, counted from 1."""
-        left = min(1.0, max(0.0, (self.total_steps - step) / max(1, self.decay_steps)))
+        end = self._end()
+        decay_steps = end // 4 if self.decay_steps is None else self.decay_steps
+        left = min(1.0, max(0.0, (end - step) / max(1, decay_steps)))
         return min(warmup(step, self.warmup_steps), self.final_factor + (1 - self.final_factor) * left)
 
 

@@ -107,7 +107,7 @@ class Trainer:
 
         Raises:
             Interrupted: a signal came; a checkpoint has been written.
-            UserError: a checkpoint cannot be written, or gradients stay non-finite.
+            UserError: a checkpoint cannot be written, gradients stay non-finite, or the schedule is too long.
         """
         try:
             self._tell_start(name, config)
@@ -156,9 +156,8 @@ class Trainer:
         limits, progress = self.limits, self.progress
         out_of_patience = limits.patience is not None and progress.epochs_since_best >= limits.patience
         if out_of_patience and progress.step_in_epoch == 0:
-            self._tell(
-                "on_message", f"no better {limits.monitor} for {progress.epochs_since_best} epochs: stopping early"
-            )
+            told = f"no better {limits.monitor} for {progress.epochs_since_best} epochs: stopping early"
+            self._tell("on_message", told)
             return True
         return self.at_its_end
 
@@ -390,6 +389,10 @@ class Trainer:
         model = (self.whole.objective if self.whole else self.objective).model
         start = RunStart(name, config, n_parameters, steps_per_epoch, *ends, self.progress.step, model)
         self._tell("on_start", start)
+        if self.schedule.is_open:
+            last = self.limits.last_update(self.batches.n_batches(1))
+            if told := self.schedule.end_with(last):
+                self._tell("on_message", told)
 
     def _tell(self, hook: str, *what: Any) -> None:
         if self.world.is_main:
