@@ -200,6 +200,20 @@ def test_an_end_before_the_peak_of_the_rate_is_told(call: Any, quick: list[str],
     assert "caution" not in ended.out
 
 
+@pytest.mark.parametrize(("total_steps", "told"), [(10, True), (8, False), ("null", False)])
+def test_an_end_before_the_end_of_the_schedule_is_told(
+    total_steps: int | str, told: bool, call: Any, quick: list[str], tmp_path: Path
+) -> None:
+    schedule = ["schedule=cosine", "schedule.warmup_steps=2", f"schedule.total_steps={total_steps}"]
+    ended = call("train", [*quick, "training.max_epochs=1", *schedule], tmp_path)
+    assert ended.code == 0
+    sentence = (
+        "caution: training ends with update 8, before schedule.total_steps=10 have brought the learning rate down"
+    )
+    assert (sentence in ended.out) is told
+    assert ("caution" in ended.out) is told
+
+
 def test_resuming_with_another_rate_is_refused_with_both(copied_run: Any, call: Any, snapshot: Any) -> None:
     before = snapshot(copied_run.folder)
     ended = call("train", [*copied_run.overrides, "resume=true", "optimizer.lr=0.5"], copied_run.folder)

@@ -141,12 +141,18 @@ def data(config: TrainConfig, world: World, newest: Path | None, start: build.Lo
 
 
 def caution_of_updates(config: TrainConfig, trainer: Trainer) -> None:
-    """Warns where training is over before the learning rate has risen to its peak."""
-    warmup, planned = config.schedule.get("warmup_steps"), updates_to_come(trainer) + trainer.progress.step
+    """Warns where training is over before the learning rate has risen to its peak, or come down to its end."""
+    planned = updates_to_come(trainer) + trainer.progress.step
+    warmup, total = config.schedule.get("warmup_steps"), config.schedule.get("total_steps")
     if isinstance(warmup, int) and planned < warmup:
         print(
             f"caution: training ends with update {planned:,}, before schedule.warmup_steps={warmup} have raised the "
             "learning rate to its peak; take more epochs, smaller batches (batching.max_tokens) or fewer warm-up steps"
+        )
+    elif isinstance(total, int) and planned < 0.99 * total:  # epochs differ by a batch or two
+        print(
+            f"caution: training ends with update {planned:,}, before schedule.total_steps={total} have brought the "
+            "learning rate down; null stands for the last update of the training"
         )
 
 
