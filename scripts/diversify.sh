@@ -18,7 +18,7 @@ translated() {
 
 for seed in 1 2 3; do
     transformer-train experiment=multi30k_en_de data.root="$root" "$@" \
-        name="forward_$seed" seed=$seed resume=true 'final.splits=[]'
+        schedule=cosine name="forward_$seed" seed=$seed resume=true 'final.splits=[]'
     translated "forward_$seed" false
 done
 transformer-train experiment=multi30k_de_en data.root="$root" "$@" name=backward resume=true 'final.splits=[]'
