@@ -15,7 +15,8 @@ from sacrebleu.dataset import DATASETS
 from transformer import build
 from transformer.commands.result import case_note, labels, note, show, write, write_hypotheses
 from transformer.commands.result import shown as shown_lines
-from transformer.data.corpus import Pair
+from transformer.config import config_dir
+from transformer.data.corpus import Multi30kCorpus, Pair
 from transformer.decoding.translator import Translation
 from transformer.evaluation.metrics import Score
 from transformer.evaluation.named import named_set
@@ -278,6 +279,23 @@ def test_a_file_pair_needs_nothing_of_the_corpus(copied_run: Any, call: Any, cal
         f"{copied_run.folder}; correct the path; or start the command where the run was started, or say src=FILE "
         "ref=FILE"
     )
+
+
+def test_a_corpus_that_cannot_be_had_is_told_with_this_command_s_key(
+    copied_run: Any, call: Any, calm: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(Multi30kCorpus, "URL", "http://127.0.0.1:9")  # the discard port: nobody listens
+    folder = (copied_run.folder / "saved" / "run" / "last").resolve()
+    config = OmegaConf.load(folder / "config.yaml")
+    config.data = OmegaConf.load(config_dir() / "data" / "multi30k.yaml")
+    config.data.root = str(tmp_path / "multi30k")
+    OmegaConf.save(config, folder / "config.yaml")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["files"]["config.yaml"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    ended = call("evaluate", [f"checkpoint={folder}", *calm], copied_run.folder)
+    assert "or say data_root=DIR for a folder that has it; or start the command where" in ended.sentence
 
 
 def test_another_evaluation_of_the_same_text_is_kept(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:

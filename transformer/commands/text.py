@@ -79,7 +79,8 @@ def texts(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> dict[
     try:
         corpus.prepare(splits)  # the others need not be there any more
     except UserError as error:
-        raise UserError(f"{error}; or start the command where the run was started, or say src=FILE ref=FILE") from error
+        told = str(error).replace("data.root=", "data_root=")  # a key of training
+        raise UserError(f"{told}; or start the command where the run was started, or say src=FILE ref=FILE") from error
     found = {name: list(corpus.pairs(name)) for name in splits}
     if not turned:
         return found
