@@ -198,10 +198,7 @@ def test_weights_that_do_not_fit_are_refused(change: Callable[[dict[Any, Any]], 
 )
 def test_a_config_of_a_larger_model_than_there_is_takes_no_memory(change: dict[str, int], copied_run: Any) -> None:
     folder = copied_run.best.resolve()
-    config = OmegaConf.load(folder / CONFIG)
-    config.model.update(change)
-    OmegaConf.save(config, folder / CONFIG)
-    reseal(folder)
+    forged_config(folder, lambda config: config.model.update(change))
     assert re.match(
         rf"{folder / MODEL} does not fit the config beside it \(the config has \d+ layers of width \d+ and \d+ and \d+ "
         r"tokens, the file \d+ tensors of \d+ numbers together\)$",

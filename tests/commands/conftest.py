@@ -58,3 +58,15 @@ def snapshot() -> Callable[..., Any]:
 def assert_same_run() -> Callable[..., Any]:
     """Return a function: two folders, name of the run; see check_same_run."""
     return check_same_run
+
+
+@pytest.fixture(scope="session")
+def unseal_config() -> Callable[[Path], None]:
+    """Return a function: checkpoint -> its manifest says nothing of config.yaml any more, which may then be changed."""
+
+    def unseal(folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        del manifest["files"]["config.yaml"]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return unseal

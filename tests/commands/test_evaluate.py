@@ -116,7 +116,9 @@ def test_without_a_folder_the_scores_go_to_the_run_s_results(copied_run: Any, ca
     ]
 
 
-def test_the_corpus_may_have_moved(copied_run: Any, call: Any, calm: list[str], tiny_text: Path) -> None:
+def test_the_corpus_may_have_moved(
+    copied_run: Any, call: Any, unseal_config: Any, calm: list[str], tiny_text: Path
+) -> None:
     folder = copied_run.folder
     config = (folder / "saved" / "run" / "last").resolve() / "config.yaml"
     ended = evaluate(call, copied_run, calm, folder, "data_root=elsewhere")
@@ -128,9 +130,7 @@ def test_the_corpus_may_have_moved(copied_run: Any, call: Any, calm: list[str], 
     begin, end = text.index("data:\n"), text.index("tokenizer:\n")
     bundled = "_target_: transformer.data.corpus.BundledCorpus\n  root: gone\n  src_language: en\n  tgt_language: de\n"
     config.write_text(f"{text[:begin]}data:\n  {bundled}{text[end:]}")
-    manifest = json.loads((config.parent / "manifest.json").read_text())
-    del manifest["files"]["config.yaml"]
-    (config.parent / "manifest.json").write_text(json.dumps(manifest))
+    unseal_config(config.parent)
     (folder / "moved").mkdir()
     for split, source in {
         "train": "train",
@@ -265,12 +265,12 @@ def test_a_file_pair_of_differing_length_is_refused_with_both_counts(
     )
 
 
-def test_a_file_pair_needs_nothing_of_the_corpus(copied_run: Any, call: Any, calm: list[str], tiny_text: Path) -> None:
+def test_a_file_pair_needs_nothing_of_the_corpus(
+    copied_run: Any, call: Any, unseal_config: Any, calm: list[str], tiny_text: Path
+) -> None:
     config = (copied_run.folder / "saved" / "run" / "last").resolve() / "config.yaml"
     config.write_text(config.read_text().replace(str(tiny_text), "/gone"))
-    manifest = json.loads((config.parent / "manifest.json").read_text())
-    del manifest["files"]["config.yaml"]
-    (config.parent / "manifest.json").write_text(json.dumps(manifest))
+    unseal_config(config.parent)
     files = [f"src={tiny_text / 'other.src'}", f"ref={tiny_text / 'other.tgt'}"]
     arguments = [f"checkpoint={config.parent}", "output_dir=out", "n_bootstrap=0", *calm]
     assert call("evaluate", [*arguments, *files], copied_run.folder).code == 0
@@ -282,7 +282,7 @@ def test_a_file_pair_needs_nothing_of_the_corpus(copied_run: Any, call: Any, cal
 
 
 def test_a_corpus_that_cannot_be_had_is_told_with_this_command_s_key(
-    copied_run: Any, call: Any, calm: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    copied_run: Any, call: Any, unseal_config: Any, calm: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(Multi30kCorpus, "URL", "http://127.0.0.1:9")  # the discard port: nobody listens
@@ -291,9 +291,7 @@ def test_a_corpus_that_cannot_be_had_is_told_with_this_command_s_key(
     config.data = OmegaConf.load(config_dir() / "data" / "multi30k.yaml")
     config.data.root = str(tmp_path / "multi30k")
     OmegaConf.save(config, folder / "config.yaml")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    del manifest["files"]["config.yaml"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    unseal_config(folder)
     ended = call("evaluate", [f"checkpoint={folder}", *calm], copied_run.folder)
     assert "or say data_root=DIR for a folder that has it; or start the command where" in ended.sentence
 
@@ -315,14 +313,14 @@ def test_another_evaluation_of_the_same_text_is_kept(run: Any, call: Any, calm: 
     assert {name for name in files() if name.endswith(".json")} == {"test.json", "test.1.json", "test.2.json"}
 
 
-def test_without_a_test_split_there_is_nothing_to_evaluate(copied_run: Any, call: Any, calm: list[str]) -> None:
+def test_without_a_test_split_there_is_nothing_to_evaluate(
+    copied_run: Any, call: Any, unseal_config: Any, calm: list[str]
+) -> None:
     config = (copied_run.folder / "saved" / "run" / "last").resolve() / "config.yaml"
     stored = OmegaConf.load(config)
     stored.data.tests = {}
     OmegaConf.save(stored, config)
-    manifest = json.loads((config.parent / "manifest.json").read_text())
-    del manifest["files"]["config.yaml"]
-    (config.parent / "manifest.json").write_text(json.dumps(manifest))
+    unseal_config(config.parent)
     ended = call("evaluate", [f"checkpoint={config.parent}", "split=all", *calm], copied_run.folder)
     assert ended.sentence == (
         "transformer-evaluate: the checkpoint's corpus has no test split; say split=validation, or src=FILE ref=FILE"

@@ -16,7 +16,6 @@ from transformer.data.tokenizer.base import TokenizerPair
 from transformer.error import UserError
 from transformer.monitoring.record import METRICS_FILE
 from transformer.training.checkpoint import TOKENIZER, complete, is_checkpoint, newest_intact, read_manifest
-from transformer.training.compiled import updates_to_come
 from transformer.training.distributed import World
 from transformer.training.environment import differences
 from transformer.training.inventory import describe
@@ -142,7 +141,7 @@ def data(config: TrainConfig, world: World, newest: Path | None, start: build.Lo
 
 def caution_of_updates(config: TrainConfig, trainer: Trainer) -> None:
     """Warns where training is over before the learning rate has risen to its peak, or come down to its end."""
-    planned = updates_to_come(trainer) + trainer.progress.step
+    planned = trainer.limits.last_update(len(trainer.batches))
     warmup, total = config.schedule.get("warmup_steps"), config.schedule.get("total_steps")
     if isinstance(warmup, int) and planned < warmup:
         print(

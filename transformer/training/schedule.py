@@ -105,36 +105,36 @@ class Ending(Schedule):
         if total_steps is not None and total_steps <= warmup_steps:
             raise ValueError(f"total_steps ({total_steps}) must be more than warmup_steps ({warmup_steps})")
         self.total_steps, self.final_factor = total_steps, share("final_factor", final_factor)
-        self._told: int | None = None  # what total_steps is or, of a run that goes on, was
-        self._open = total_steps is None
+        self._last: int | None = None  # update of the training, where total_steps is None
 
     @property
     def is_open(self) -> bool:
         """Whether it has to be told which update is the last."""
-        return self._open
+        return self.total_steps is None
 
     def end_with(self, step: int) -> str | None:
         """See Schedule; nothing that was given changes."""
-        if not self._open:
+        if not self.is_open:
             return None
-        before, self.total_steps, self._told = self._told, step, step
+        before, self._last = self._last, step
         if before in (None, step):
             return None
         return f"the learning rate comes down until update {step:,}, the last one; before it was {before:,}"
 
     def _end(self) -> int:
-        if self.total_steps is None:
+        end = self._last if self.total_steps is None else self.total_steps
+        if end is None:
             raise RuntimeError("total_steps is None; say end_with(step) before the first update")
-        return self.total_steps
+        return end
 
     def state_dict(self) -> dict[str, Any]:
         """See Schedule."""
-        return {} if self._told is None else {"total_steps": self._told}
+        return {} if self._last is None else {"total_steps": self._last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See Schedule; `end_with` says when training ends now."""
-        if self._open:
-            self._told = state.get("total_steps")
+        if self.is_open:
+            self._last = state.get("total_steps")
         else:
             super().load_state_dict(state)
 

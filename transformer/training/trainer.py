@@ -153,11 +153,10 @@ class Trainer:
         return self.limits.max_steps is not None and self._n_done() >= self.limits.max_steps
 
     def _done(self) -> bool:
-        limits, progress = self.limits, self.progress
-        out_of_patience = limits.patience is not None and progress.epochs_since_best >= limits.patience
-        if out_of_patience and progress.step_in_epoch == 0:
-            told = f"no better {limits.monitor} for {progress.epochs_since_best} epochs: stopping early"
-            self._tell("on_message", told)
+        limits, n_epochs = self.limits, self.progress.epochs_since_best
+        out_of_patience = limits.patience is not None and n_epochs >= limits.patience
+        if out_of_patience and self.progress.step_in_epoch == 0:
+            self._tell("on_message", f"no better {limits.monitor} for {n_epochs} epochs: stopping early")
             return True
         return self.at_its_end
 
