@@ -281,7 +281,7 @@ def test_a_file_pair_needs_nothing_of_the_corpus(
     )
 
 
-def test_a_corpus_that_cannot_be_had_is_told_with_this_command_s_key(
+def test_a_corpus_that_cannot_be_had_is_told_with_the_command_s_key(
     copied_run: Any, call: Any, unseal_config: Any, calm: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "*")
@@ -292,8 +292,11 @@ def test_a_corpus_that_cannot_be_had_is_told_with_this_command_s_key(
     config.data.root = str(tmp_path / "multi30k")
     OmegaConf.save(config, folder / "config.yaml")
     unseal_config(folder)
-    ended = call("evaluate", [f"checkpoint={folder}", *calm], copied_run.folder)
-    assert "or say data_root=DIR for a folder that has it; or start the command where" in ended.sentence
+    elsewhere = "or say data_root=DIR for a folder that has it; or start the command where the run was started, or say"
+    for command, instead in {"evaluate": "src=FILE ref=FILE", "distill output=out": "src=FILE"}.items():
+        name, *more = command.split()
+        ended = call(name, [f"checkpoint={folder}", *more, *calm], copied_run.folder)
+        assert ended.sentence.endswith(f"{elsewhere} {instead}")
 
 
 def test_another_evaluation_of_the_same_text_is_kept(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import torch
 
 from transformer import build
 
+LONG_DECAY = "schedule=wsd schedule.decay_steps=9999"
+
 
 def test_a_run_that_is_there_is_neither_continued_nor_replaced_unasked(
     copied_run: Any, call: Any, snapshot: Any
@@ -24,13 +26,13 @@ def test_a_run_that_is_there_is_neither_continued_nor_replaced_unasked(
 
 @pytest.mark.parametrize(
     "mistake",
-    ["data.train.src=nofile", "decoding.beam_size=0", "final.n_bootstrap=1", "model.d_model=15", "name="],
+    ["data.train.src=nofile", "decoding.beam_size=0", "final.n_bootstrap=1", "model.d_model=15", "name=", LONG_DECAY],
 )
 def test_overwriting_costs_nothing_when_the_new_run_cannot_start(
     mistake: str, copied_run: Any, call: Any, snapshot: Any
 ) -> None:
     before = snapshot(copied_run.folder / "saved") | snapshot(copied_run.folder / "results")
-    arguments = [*copied_run.overrides, "overwrite=true", mistake]
+    arguments = [*copied_run.overrides, "overwrite=true", *mistake.split()]
     assert "\n" not in call("train", arguments, copied_run.folder).sentence
     assert snapshot(copied_run.folder / "saved") | snapshot(copied_run.folder / "results") == before
 

@@ -15,7 +15,7 @@ from transformer.commands.argument import override
 from transformer.commands.name import names
 from transformer.commands.search import LIMITS, Way, warn_of_members, way
 from transformer.commands.stream import check_counts, check_files, count_lines, input_lines, text_file
-from transformer.commands.text import corpus_of
+from transformer.commands.text import corpus_of, prepare
 from transformer.config import DistillConfig
 from transformer.data.corpus import Corpus, Pair
 from transformer.data.reader import read_aligned
@@ -77,7 +77,7 @@ def _text(config: DistillConfig, loaded: build.Loaded) -> Text:
     """The training split of the checkpoint's corpus, or what the files have."""
     if config.src is None:
         corpus = corpus_of(loaded, config.data_root).for_vocabulary()  # one direction, as it is written
-        corpus.prepare(["train"])
+        prepare(corpus, ["train"], "src=FILE")
         parts, digest = corpus.parts("train"), corpus.fingerprint("train")
         if config.into != corpus.src_language:
             return Text(lambda: corpus.pairs("train"), digest, [str(part.src) for part in parts], corpus)

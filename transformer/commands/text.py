@@ -1,6 +1,6 @@
 """What a checkpoint is evaluated on: splits of the corpus that it was trained on, files, or a named test set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,21 @@ def corpus_of(loaded: build.Loaded, data_root: str | None) -> Corpus:
     return build.instantiate(data, "data", Corpus)  # type: ignore[type-abstract]
 
 
+def prepare(corpus: Corpus, splits: Sequence[str], instead: str) -> None:
+    """Makes splits of a checkpoint's corpus readable; the others need not be there any more.
+
+    instead: what may be said in their place.
+
+    Raises:
+        UserError: they cannot be had; with this command's keys, not those of training.
+    """
+    try:
+        corpus.prepare(splits)
+    except UserError as error:
+        told = str(error).replace("data.root=", "data_root=")
+        raise UserError(f"{told}; or start the command where the run was started, or say {instead}") from error
+
+
 def _languages(data: Mapping[str, Any]) -> tuple[str, str]:
     """Source and target of a corpus's leaf, or of the first one inside it; "" where it has none."""
     inside = data.get("corpus") or next(iter(dict(data.get("corpora") or {}).values()), None)
@@ -76,11 +91,7 @@ def texts(config: EvaluateConfig | CompareConfig, loaded: build.Loaded) -> dict[
     if not wanted:
         raise UserError("the checkpoint's corpus has no test split; say split=validation, or src=FILE ref=FILE")
     splits = [corpus.resolve(name) for name in wanted]
-    try:
-        corpus.prepare(splits)  # the others need not be there any more
-    except UserError as error:
-        told = str(error).replace("data.root=", "data_root=")  # a key of training
-        raise UserError(f"{told}; or start the command where the run was started, or say src=FILE ref=FILE") from error
+    prepare(corpus, splits, "src=FILE ref=FILE")
     found = {name: list(corpus.pairs(name)) for name in splits}
     if not turned:
         return found

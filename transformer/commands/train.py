@@ -66,9 +66,9 @@ def _train(config: TrainConfig, world: World, folder: Path, others: Sequence[Obs
         trainer.load(newest)
         origin = read_manifest(newest).get("environment", {}).get("warm_start")
         trainer.environment |= {"warm_start": origin} if origin else {}
-    told = build.compiled(config, trainer, source)
-    if told and world.is_main:
-        print(told)
+    for told in (trainer.limits.tell_end(trainer.schedule, trainer.batches), build.compiled(config, trainer, source)):
+        if told and world.is_main:
+            print(told)
     if world.is_main:
         if config.overwrite:  # not before: nothing but the training itself can fail from here on
             clear(config, folder)

@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from transformer.data.loader import BatchLoader
+from transformer.training.schedule import Schedule
+
 WITHOUT_DECODING = ("valid_loss", "valid_accuracy")  # what can be monitored however seldom is decoded
 
 
@@ -45,6 +48,14 @@ class Limits:
         """The number of the update with which training ends at the latest, of epochs of so many micro-batches."""
         by_epochs = math.inf if self.max_epochs is None else self.max_epochs * n_updates(n_batches, self.accumulate)
         return int(min(by_epochs, math.inf if self.max_steps is None else self.max_steps))
+
+    def tell_end(self, schedule: Schedule, batches: BatchLoader) -> str | None:
+        """Tells a schedule that is open which update is the last; returns what `Schedule.end_with` does.
+
+        Raises:
+            UserError: see there.
+        """
+        return schedule.end_with(self.last_update(batches.n_batches(1))) if schedule.is_open else None
 
     def __post_init__(self) -> None:
         if self.max_epochs is None and self.max_steps is None:

@@ -388,10 +388,8 @@ class Trainer:
         model = (self.whole.objective if self.whole else self.objective).model
         start = RunStart(name, config, n_parameters, steps_per_epoch, *ends, self.progress.step, model)
         self._tell("on_start", start)
-        if self.schedule.is_open:
-            last = self.limits.last_update(self.batches.n_batches(1))
-            if told := self.schedule.end_with(last):
-                self._tell("on_message", told)
+        if told := self.limits.tell_end(self.schedule, self.batches):
+            self._tell("on_message", told)
 
     def _tell(self, hook: str, *what: Any) -> None:
         if self.world.is_main:
