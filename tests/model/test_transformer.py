@@ -123,6 +123,18 @@ def test_fast_paths_compute_the_same(make_model, make_src, position, norm):
         torch.testing.assert_close(fused, explicit, atol=2e-4, rtol=2e-4)
 
 
+def test_matrices_by_column_compute_the_same(make_model, make_src, position):
+    model = make_model(position).eval()
+    src, padding = make_src([5, 7])
+    tgt_in, names = targets(2, 4), {k: v.clone() for k, v in model.state_dict().items()}
+    before = model(src, tgt_in, padding)
+    model.lay_out_by_column()
+    torch.testing.assert_close(model(src, tgt_in, padding), before)
+    assert all(torch.equal(value, names[name]) for name, value in model.state_dict().items())
+    assert model.decoder_layers[0].feed_forward.inner.weight.stride() == (1, model.shape.d_ff)
+    assert model.output.weight.is_contiguous()
+
+
 def test_use_fast_paths_reaches_every_part(make_model):
     model = make_model()
     for fused, bulk in ((False, True), (True, False)):

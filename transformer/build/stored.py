@@ -115,8 +115,10 @@ def load(folder: str | Path, run: MachineConfig, device: torch.device) -> Loaded
     manifest = verify(path)
     config = checkpoint_config(path)
     tokenizers = TokenizerPair.load(path / TOKENIZER)
-    built = _restored(path, config, tokenizers, run)
-    return Loaded(path, config, tokenizers, built.to(device).eval(), manifest)
+    built = _restored(path, config, tokenizers, run).to(device).eval()
+    if device.type == "cpu" and run.precision != "bf16":
+        built.lay_out_by_column()
+    return Loaded(path, config, tokenizers, built, manifest)
 
 
 def load_together(folders: Sequence[str | Path], run: MachineConfig, device: torch.device) -> Loaded:

@@ -14,6 +14,7 @@ from transformer.model.cache import DecoderState, LayerCache
 from transformer.model.dropout import Dropout
 from transformer.model.embedding import Embedding, token_table
 from transformer.model.layers import DecoderLayer, EncoderLayer, LayerShape
+from transformer.model.linear import Linear
 from transformer.model.masks import from_padding
 from transformer.model.position.base import Position
 from transformer.model.recompute import recomputed
@@ -123,6 +124,15 @@ class Transformer(nn.Module):
                 module.fused = fused_attention
             elif isinstance(module, Dropout):
                 module.bulk = bulk_dropout
+
+    def lay_out_by_column(self) -> None:
+        """Stores the matrices of linear maps by column, which a CPU multiplies faster where nothing is learnt.
+
+        The same numbers in other places; products come out the same up to rounding. Token tables stay by row.
+        """
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.weight.data = module.weight.data.t().contiguous().t()
 
     def _through(self, layer: nn.Module, *inputs: Tensor | None) -> Tensor:
         call = self.compiled.get(layer, layer) if self.training else layer
