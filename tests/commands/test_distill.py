@@ -108,7 +108,7 @@ def test_stopped_it_goes_on_behind_the_last_whole_pair(
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == before
     ended = call("distill", arguments, tmp_path)
     assert ended.code == 0, ended.err
-    assert ended.out.startswith("goes on behind line 28 of .out.partial; ")
+    assert ended.out.startswith("goes on behind line 28 of .out.partial\n")
     for name in ("train.src", "train.tgt", "distill.json"):
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
     assert not aside.exists()

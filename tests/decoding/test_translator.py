@@ -162,10 +162,10 @@ def test_a_source_beyond_the_model_is_cut_with_a_warning_that_names_the_line(cap
     search = Echo()
     translator = make(search, model=Model(max_len=4), offset=10, buffer_lines=2)
     with caplog.at_level(logging.WARNING):
-        translations = list(translator.translate(["a", "b", "a b c", "a b c d e"]))
+        translations = list(translator.translate(["a", "b", "a b c", "a b c d e"], n_before=60))
     assert [best.text for [best] in translations] == ["a", "b", "a b c", "a b c"]
     assert [record.getMessage() for record in caplog.records] == [
-        "line 4 has 6 source tokens with EOS, but the model takes 4: only its beginning is translated"
+        "line 64 has 6 source tokens with EOS, but the model takes 4: only its beginning is translated"
     ]
     assert search.max_lengths == [[4, 4], [4, 4]]
 

@@ -107,8 +107,11 @@ def nearest_by(metric: Metric) -> Choice:
     return choose
 
 
-def distilled(translator: Translator, pairs: Iterable[Pair], choose: Choice) -> Iterator[Pair]:
-    """Each source line with the translation that is chosen, in order; memory is that of the lines read ahead."""
+def distilled(translator: Translator, pairs: Iterable[Pair], choose: Choice, n_before: int = 0) -> Iterator[Pair]:
+    """Each source line with the translation that is chosen, in order; memory is that of the lines read ahead.
+
+    n_before: pairs of the text before them.
+    """
     read: deque[Pair] = deque()
 
     def sources() -> Iterator[str]:
@@ -116,7 +119,7 @@ def distilled(translator: Translator, pairs: Iterable[Pair], choose: Choice) -> 
             read.append(pair)
             yield pair.src
 
-    for translations in translator.translate(sources()):
+    for translations in translator.translate(sources(), n_before):
         pair = read.popleft()
         yield Pair(pair.src, choose(pair, translations))
 
@@ -268,10 +271,10 @@ def run(config: DistillConfig) -> None:
     with run_lock(aside):
         n_before = begun(aside, facts)
         if n_before:
-            print(f"goes on behind line {n_before:,} of {aside}; numbers of lines in warnings count from there")
+            print(f"goes on behind line {n_before:,} of {aside}")
         left = islice(text.pairs(), n_before, None)
         with counting("distilling", lambda: (text.n_lines() or n_before) - n_before or None, None) as translator.told:
-            _write(aside / read, aside / written, distilled(translator, left, choose))
+            _write(aside / read, aside / written, distilled(translator, left, choose, n_before))
         _finish(aside, output, facts, written)
     if text.corpus and (command := student_command(output, text.corpus, text.turned != config.back)):
         print(f"\nnow: {command}")

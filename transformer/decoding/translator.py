@@ -125,15 +125,15 @@ class Translator:
         self.told: Callable[[int], None] = untold
         self.autocast: Callable[[], AbstractContextManager[object]] = nullcontext
 
-    def translate(self, lines: Iterable[str]) -> Iterator[list[Translation]]:
+    def translate(self, lines: Iterable[str], n_before: int = 0) -> Iterator[list[Translation]]:
         """Yield the translations of each line, best first, in the order of the lines.
 
         A blank line, and one without a token, has one empty translation. Lines are taken `buffer_lines` at a time and
-        never all held in memory.
+        never all held in memory. n_before: lines of the text before them, for the numbers in warnings.
         """
-        yield from self.translate_requests(Request(line) for line in lines)
+        yield from self.translate_requests((Request(line) for line in lines), n_before)
 
-    def translate_requests(self, requests: Iterable[Request]) -> Iterator[list[Translation]]:
+    def translate_requests(self, requests: Iterable[Request], n_before: int = 0) -> Iterator[list[Translation]]:
         """Yield the translations of lines that demand something of them, as `translate` does.
 
         Every translation meets the demands. The maximum length grows by the tokens demanded.
@@ -141,7 +141,6 @@ class Translator:
         Raises UserError, with the line's number, for a demand that cannot be met.
         """
         remaining = iter(requests)
-        n_before = 0
         while buffer := list(itertools.islice(remaining, self.buffer_lines)):
             yield from self._translate_buffer(buffer, n_before)
             n_before += len(buffer)
