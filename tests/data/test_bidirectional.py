@@ -107,3 +107,12 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         BidirectionalCorpus(BidirectionalCorpus(make(tmp_path), False), True)
     with pytest.raises(UserError, match=r"translates en into en; name two languages"):
         BidirectionalCorpus(make(tmp_path, "c", ("en", "en")), True)
+    with pytest.raises(
+        UserError, match=r"data\.corpus\.src_language is 'Brazilian Portuguese', but becomes the token <2B"
+    ):
+        BidirectionalCorpus(make(tmp_path, "d", ("Brazilian Portuguese", "en")), True)
+    train = {"tsv": str(tmp_path / "d.train.tsv")}
+    with pytest.raises(
+        UserError, match=r"^data\.corpus\.validation names no files; say data\.corpus\.validation\.src="
+    ):
+        BidirectionalCorpus(FilesCorpus("en", "de", train, {}, {}), True).check_validation()

@@ -3,6 +3,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,24 @@ def test_a_connection_that_breaks_again_and_again_is_resumed_by_the_next_call(se
     assert server.ranges_seen[-1] == "bytes=3000-"
     assert (tmp_path / "data.gz").read_bytes() == CONTENT
     assert parts(tmp_path) == ["data.gz"]
+
+
+def test_who_has_waited_goes_on_behind_what_the_other_one_has_left(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    part, lock = tmp_path / "data.gz.part", fcntl.flock
+    part.write_bytes(CONTENT[:1000])
+
+    def waited(*arguments: Any) -> None:
+        with part.open("ab") as other:
+            other.write(CONTENT[1000:7000])
+        lock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", waited)
+    download(server.url, tmp_path / "data.gz", FILE, BY_HAND)
+    assert server.ranges_seen == ["bytes=7000-"]
+    assert (tmp_path / "data.gz").read_bytes() == CONTENT
 
 
 def test_a_server_without_ranges_sends_all_again(server: Server, tmp_path: Path) -> None:

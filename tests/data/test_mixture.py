@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transformer.build.part import instantiate
 from transformer.data.batching import Bucket
 from transformer.data.bidirectional import BidirectionalCorpus
-from transformer.data.corpus import Corpus, FilesCorpus
+from transformer.data.corpus import Corpus, FilesCorpus, Multi30kCorpus
 from transformer.data.mixture import Mixed, MixtureCorpus, apportioned
 from transformer.error import UserError
 
@@ -157,3 +158,32 @@ def test_no_corpus_and_other_languages_are_refused(tmp_path: Path) -> None:
     corpora = {"a": make(tmp_path, "a", 1), "b": make(tmp_path, "b", 1, ("en", "fr"))}
     with pytest.raises(UserError, match=r"translates en into fr, but data\.corpora\.a en into de"):
         MixtureCorpus(corpora, 1.0, {}, None)
+
+
+def test_two_test_splits_of_one_name_are_refused(tmp_path: Path) -> None:
+    files = {"tsv": str(tmp_path / "a.train.tsv")}
+    other = FilesCorpus("en", "de", files, files, {"b_test": files})
+    with pytest.raises(UserError, match=r"two test splits of data\.corpora are called a_b_test"):
+        MixtureCorpus({"a": other, "a_b": make(tmp_path, "a", 1)}, 1.0, {}, None)
+
+
+def test_a_part_complains_with_keys_that_can_be_set(tmp_path: Path) -> None:
+    root = str(tmp_path / "multi30k")
+    mixture = MixtureCorpus({"real": Multi30kCorpus(root, "en", "de")}, 1.0, {}, None)
+    Path(root).mkdir()
+    Path(root, "train.en.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"has 0 bytes .* put it into .*, or say data\.corpora\.real\.root=DIR for a"):
+        mixture.prepare()
+    with pytest.raises(UserError, match=r"or say data\.corpus\.corpora\.real\.root=DIR for a"):
+        BidirectionalCorpus(mixture, True).prepare()
+    leaf = {
+        "_target_": "transformer.data.mixture.MixtureCorpus",
+        "corpora": {
+            "mine": {"_target_": "transformer.data.corpus.FilesCorpus", "src_language": "a", "tgt_language": "b"}
+        },
+    }
+    leaf["corpora"]["mine"] |= {"train": {}, "validation": {}, "tests": {}}
+    with pytest.raises(
+        UserError, match=r"^data\.corpora\.mine\.train names no files; say data\.corpora\.mine\.train\.src="
+    ):
+        instantiate({**leaf, "temperature": 1.0, "weights": {}, "validation": None}, "data", Corpus)

@@ -80,6 +80,22 @@ def test_the_archive_is_read_once_and_never_written(make: Make, tmp_path: Path) 
     assert list((tmp_path / "root").iterdir()) == []
 
 
+def test_splits_that_another_process_has_made_meanwhile_are_left_alone(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make(), make()
+    draw, made = first._split, []
+
+    def late(*arguments: Any) -> list[list[int]]:
+        second.prepare()
+        made.extend(file.stat().st_ino for file in second.files())
+        return draw(*arguments)
+
+    monkeypatch.setattr(first, "_split", late)
+    first.prepare()
+    assert [file.stat().st_ino for file in first.files()] == made
+
+
 def test_seed_and_sizes_have_splits_of_their_own(make: Make) -> None:
     first, second = make(), make(split={"validation": 6, "test": 8, "seed": 2})
     first.prepare()

@@ -1,5 +1,6 @@
 """One leaf of a config to one object, and what goes wrong on the way as one sentence."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -8,6 +9,7 @@ import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
+from transformer.data.corpus import placed
 from transformer.error import UserError
 from transformer.leaf import check
 from transformer.training.update import out_of_memory
@@ -36,7 +38,8 @@ def instantiate(leaf: Mapping[str, Any], where: str, family: type[T], partial: b
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
-            raise cause from error
+            place = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)  # of a corpus inside another one
+            raise UserError(placed(str(cause), place[1])) if place and where == "data" else cause from error
         raise UserError(f"{where}: {cause or str(error).splitlines()[0]}") from error
 
 

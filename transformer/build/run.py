@@ -1,5 +1,6 @@
 """The trainer of a config, and what it writes beside the weights."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ from transformer.build.stored import Loaded
 from transformer.build.supply import supplies
 from transformer.build.warm import keeps_tokenizer, provenance, take_up
 from transformer.config import TrainConfig
+from transformer.data.reader import Pair
 from transformer.decoding.alignment import Aligner
 from transformer.decoding.translator import Translator
 from transformer.error import UserError
@@ -59,7 +61,10 @@ def validation_decoder(
     metric = instantiate(config.validation_metric, "validation_metric", Metric)  # type: ignore[type-abstract]
     aligner = Aligner([built], source.tokenizers, config.translation.max_tokens, device)
     others = validation_scores(config)
-    return partial(_decode, decoder, aligner, metric, others, source, config.training.n_samples, world)
+    # Of the pairs whose loss is reckoned: without a blank side, and not too long. Read once, as those are.
+    usable = set(source.validation.lines.tolist())
+    pairs = [pair for line, pair in enumerate(source.corpus.pairs("validation"), start=1) if line in usable]
+    return partial(_decode, decoder, aligner, metric, others, pairs, config.training.n_samples, world)
 
 
 def validation_scores(config: TrainConfig) -> dict[str, Metric]:
@@ -89,16 +94,11 @@ def _decode(
     aligner: Aligner,
     metric: Metric,
     others: dict[str, Metric],
-    source: Data,
+    pairs: Sequence[Pair],
     n_samples: int,
     world: World,
 ) -> Decoded | None:
-    """Each process translates its share of the sentences; the main process scores all, the others have None.
-
-    Sentences are those of the pairs whose loss is reckoned: without a blank side, and not too long.
-    """
-    usable = set(source.validation.lines.tolist())
-    pairs = [pair for line, pair in enumerate(source.corpus.pairs("validation"), start=1) if line in usable]
+    """Each process translates its share of the sentences; the main process scores all, the others have None."""
     own = [best[0] for best in decoder.translate(pair.src for pair in pairs[world.rank :: world.size])]
     shares = world.gather([(best.text, best.ids) for best in own])
     if not world.is_main:

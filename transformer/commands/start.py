@@ -130,10 +130,9 @@ def data(config: TrainConfig, world: World, newest: Path | None, start: build.Lo
     tokenizers = TokenizerPair.load(newest / TOKENIZER) if newest else None
     if start and build.keeps_tokenizer(config):
         tokenizers = start.tokenizers
-    if world.is_main:
-        build.data(config, tokenizers)
+    source = build.data(config, tokenizers) if world.is_main else None
     world.any(False)
-    source = build.data(config, tokenizers)
+    source = source or build.data(config, tokenizers)
     if newest:
         refuse_other_texts(newest, source.texts)
     return source

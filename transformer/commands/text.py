@@ -1,5 +1,6 @@
 """What a checkpoint is evaluated on: splits of the corpus that it was trained on, files, or a named test set."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,19 +38,27 @@ def _file_pair(config: EvaluateConfig | CompareConfig, languages: tuple[str, str
     return (config.src, config.ref) if config.src is not None and config.ref is not None else None
 
 
-def _moved(data: Mapping[str, Any], root: str) -> Mapping[str, Any]:
-    """A corpus's leaf, or the one inside a bidirectional corpus's, with another folder."""
+def _moved(data: Mapping[str, Any], root: str) -> Mapping[str, Any] | None:
+    """A corpus's leaf, or those inside one, with another folder; None where there is none to change."""
     if isinstance(data.get("corpus"), Mapping):
-        return {**data, "corpus": _moved(data["corpus"], root)}
-    if "root" not in data:
-        raise UserError("data_root does not apply: the checkpoint's corpus is given by files; use src and ref")
-    return {**data, "root": root}
+        corpus = _moved(data["corpus"], root)
+        return corpus and {**data, "corpus": corpus}
+    if isinstance(data.get("corpora"), Mapping):
+        moved = {name: _moved(corpus, root) for name, corpus in data["corpora"].items()}
+        if not any(moved.values()):
+            return None
+        return {**data, "corpora": {name: moved[name] or corpus for name, corpus in data["corpora"].items()}}
+    return {**data, "root": root} if "root" in data else None
 
 
 def corpus_of(loaded: build.Loaded, data_root: str | None) -> Corpus:
     """The corpus that a checkpoint was trained on, in the folder where it is now."""
     data: Mapping[str, Any] = loaded.config.data
-    data = data if data_root is None else _moved(data, data_root)
+    if data_root is not None:
+        moved = _moved(data, data_root)
+        if moved is None:
+            raise UserError("data_root does not apply: the checkpoint's corpus is given by files; use src and ref")
+        data = moved
     return build.instantiate(data, "data", Corpus)  # type: ignore[type-abstract]
 
 
@@ -64,7 +73,7 @@ def prepare(corpus: Corpus, splits: Sequence[str], instead: str) -> None:
     try:
         corpus.prepare(splits)
     except UserError as error:
-        told = str(error).replace("data.root=", "data_root=")
+        told = re.sub(r"data\.[\w.]*root=", "data_root=", str(error))
         raise UserError(f"{told}; or start the command where the run was started, or say {instead}") from error
 
 

@@ -1,11 +1,12 @@
 """A corpus in both directions for one model, which a token before each source line tells what to translate into."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from transformer.data.batching import Batching
-from transformer.data.corpus import Corpus, Part, language_token
+from transformer.data.corpus import Corpus, Part, inside, language_token
 from transformer.data.mixture import MixtureCorpus
 from transformer.error import UserError
 
@@ -22,7 +23,8 @@ class BidirectionalCorpus(Corpus):
         """See configs/data/bidirectional.yaml for the meaning of the arguments.
 
         Raises:
-            UserError: there is no corpus, or one that has language tokens already, or one of a single language.
+            UserError: there is no corpus, or one that has language tokens already, or one of a single language, or a
+                language whose name makes no token.
         """
         if corpus is None:
             raise UserError("data.corpus is null; add one with +data@data.corpus=multi30k (or another of configs/data)")
@@ -31,12 +33,24 @@ class BidirectionalCorpus(Corpus):
         super().__init__(corpus.src_language, corpus.tgt_language)
         if self.src_language == self.tgt_language:
             raise UserError(f"data.corpus translates {self.src_language} into {self.tgt_language}; name two languages")
+        for key, language in (("src_language", self.src_language), ("tgt_language", self.tgt_language)):
+            if not re.fullmatch(r"[^\s<>]+", language):
+                raise UserError(
+                    f"data.corpus.{key} is {language!r}, but becomes the token {language_token(language)} before lines "
+                    "of text; give it a name without blanks, < and >"
+                )
         self.corpus, self.both = corpus, both
         self.language_tokens = tuple(sorted(map(language_token, (self.src_language, self.tgt_language))))
 
     def prepare(self, splits: Sequence[str] | None = None) -> None:
         """Puts the files of the corpus in place."""
-        self.corpus.prepare(splits)
+        with inside("corpus"):
+            self.corpus.prepare(splits)
+
+    def check_validation(self) -> None:
+        """See Corpus; the corpus inside is asked."""
+        with inside("corpus"):
+            self.corpus.check_validation()
 
     def splits(self) -> list[str]:
         """Those of the corpus."""

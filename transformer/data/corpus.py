@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -158,6 +160,24 @@ class Corpus(ABC):
                 except OSError as error:
                     raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
         return digest.hexdigest()
+
+
+@contextmanager
+def inside(place: str) -> Iterator[None]:
+    """Corrects the keys in what a corpus inside another one complains of: data.root is data.PLACE.root there.
+
+    Raises:
+        UserError: with the keys corrected.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(placed(str(error), place)) from error
+
+
+def placed(sentence: str, place: str) -> str:
+    """A sentence of a corpus that is data.PLACE and takes itself for data."""
+    return re.sub(r"(?<![\w./])data\.(?=[a-z])", f"data.{place}.", sentence)
 
 
 def check_languages(src_language: str, tgt_language: str) -> None:

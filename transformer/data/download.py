@@ -98,6 +98,7 @@ def _locked(part: Path) -> Iterator[BinaryIO]:
                 fcntl.flock(out, fcntl.LOCK_EX)
             if not _is_at(out, part):  # whom we waited for has renamed or removed it
                 continue
+            out.seek(0, os.SEEK_END)  # whom we waited for may have left more than there was
             try:
                 yield out
             finally:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from transformer.data.batching import Batching
-from transformer.data.corpus import Corpus, Part, check_name
+from transformer.data.corpus import Corpus, Part, check_name, inside
 from transformer.error import UserError
 
 
@@ -26,7 +26,8 @@ class MixtureCorpus(Corpus):
 
         Raises:
             UserError: there is no corpus; languages differ; weights or validation name an unknown corpus, or weights
-                leave one out; a weight or the temperature is not above 0; a corpus is a mixture itself.
+                leave one out; a weight or the temperature is not above 0; a corpus is a mixture itself; two test splits
+                get the same name.
         """
         if not corpora:
             raise UserError(
@@ -63,6 +64,9 @@ class MixtureCorpus(Corpus):
         if validation is not None and validation not in self.corpora:
             raise UserError(f"data.validation is {validation}, but data.corpora has {', '.join(self.corpora)}")
         self.temperature, self.weights, self.validation = temperature, dict(weights), validation
+        splits = self.splits()
+        if twice := next((split for split in splits if splits.count(split) > 1), None):
+            raise UserError(f"two test splits of data.corpora are called {twice}; give one of the corpora another name")
         self.language_tokens = next((c.language_tokens for c in self.corpora.values() if c.language_tokens), ())
 
     def for_vocabulary(self) -> "MixtureCorpus":
@@ -87,7 +91,8 @@ class MixtureCorpus(Corpus):
         for name, corpus in self.corpora.items():
             own = [inside[name] for inside in map(self._inside, splits or ()) if name in inside]
             if splits is None or own:
-                corpus.prepare(own or None)
+                with inside(f"corpora.{name}"):
+                    corpus.prepare(own or None)
 
     def splits(self) -> list[str]:
         """Train, validation, then NAME_SPLIT for every test split of every corpus."""

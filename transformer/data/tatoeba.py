@@ -71,6 +71,8 @@ class TatoebaCorpus(Corpus):
             download(self.url, archive, self.file, by_hand)
         pairs = list(read_archive(archive))
         drawn = self._split(archive, pairs)
+        if all(file.is_file() for file in self.files()):  # another process was faster
+            return
         if self.folder.exists():  # a file of it is missing
             shutil.rmtree(self.folder)
         with written_aside(self.folder) as scratch:

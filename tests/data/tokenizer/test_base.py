@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from transformer.data.bidirectional import BidirectionalCorpus
 from transformer.data.corpus import Corpus, FilesCorpus
 from transformer.data.tokenizer.base import TokenizerPair, TokenizerTrainer, train_tokenizers
 from transformer.data.tokenizer.subword import SubwordTrainer
@@ -162,8 +163,9 @@ def test_manifest_out_of_order_is_refused(
 class Counting(TokenizerTrainer):
     """Counts how often it has to train."""
 
-    def __init__(self, min_freq: int = 1) -> None:
-        self.trainer = WordTrainer(True, False, min_freq, None, None, None)
+    def __init__(self, min_freq: int = 1, joint: bool = True) -> None:
+        self.joint = joint
+        self.trainer = WordTrainer(joint, False, min_freq, None, None, None)
         self.n_trained = 0
 
     def train(self, corpus: Corpus) -> TokenizerPair:
@@ -181,6 +183,15 @@ def test_trained_once_then_read(corpus: FilesCorpus, tmp_path: Path) -> None:
     assert trainer.n_trained == 1
     assert first.fingerprint() == second.fingerprint()
     assert [path.name.startswith("tokenizers-") for path in (tmp_path / "cache").iterdir()] == [True]
+
+
+def test_two_vocabularies_for_both_directions_are_refused_before_they_are_trained(
+    corpus: FilesCorpus, tmp_path: Path
+) -> None:
+    trainer = Counting(joint=False)
+    with pytest.raises(UserError, match=r"needs one vocabulary; say tokenizer\.joint=true"):
+        train_tokenizers(BidirectionalCorpus(corpus, True), trainer, tmp_path / "cache")
+    assert trainer.n_trained == 0
 
 
 def test_other_settings_and_other_text_are_trained_anew(corpus: FilesCorpus, tmp_path: Path) -> None:

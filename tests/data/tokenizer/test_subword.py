@@ -139,6 +139,16 @@ def test_a_word_longer_than_sentencepiece_survives_is_learnt_from(tmp_path: Path
     assert tokenizers.src.decode(tokenizers.src.encode("the dog abab")) == "the dog abab"
 
 
+@pytest.mark.parametrize("normalization", ["nmt_nfkc", "nfkc", "identity"])
+def test_blanks_that_are_none_to_sentencepiece_divide_no_line(tmp_path: Path, normalization: str) -> None:
+    path = tmp_path / "tabs"
+    path.write_text("the dog sleeps\n" * 9 + "\t".join(["abc"] * 20_000) + "\n")
+    files = {"src": str(path), "tgt": str(path)}
+    trainer = SubwordTrainer("bpe", 290, True, False, normalization, 1.0, True, 0.0)
+    tokenizer = trainer.train(FilesCorpus("x", "y", files, files, {})).src
+    assert tokenizer.decode(tokenizer.encode("the dog")) == "the dog"
+
+
 def test_no_text_at_all(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("\n \n")
     files = {"src": str(tmp_path / "a"), "tgt": str(tmp_path / "a")}

@@ -178,11 +178,7 @@ class TokenizerPair:
         """
         self.language_tokens = tuple(language_tokens)
         self.joint = src is tgt
-        if self.language_tokens and not self.joint:
-            raise UserError(
-                "data=bidirectional has both languages on both sides, which needs one vocabulary; say "
-                "tokenizer.joint=true"
-            )
+        _check_joint(self.language_tokens, self.joint)
         self._vocabularies = src, tgt
         self.src = Directed(src, self.language_tokens) if self.language_tokens else src
         self.tgt = tgt
@@ -311,8 +307,21 @@ class Pretrained:
     found: torch.Tensor
 
 
+def _check_joint(language_tokens: Sequence[str], joint: bool) -> None:
+    if language_tokens and not joint:
+        raise UserError(
+            "data=bidirectional has both languages on both sides, which needs one vocabulary; say tokenizer.joint=true"
+        )
+
+
 class TokenizerTrainer(ABC):
-    """Trains the tokenizers of a corpus; the configured choice."""
+    """Trains the tokenizers of a corpus; the configured choice.
+
+    Attributes:
+        joint: whether both languages get one vocabulary.
+    """
+
+    joint: bool
 
     @abstractmethod
     def train(self, corpus: Corpus) -> TokenizerPair:
@@ -345,6 +354,7 @@ def train_tokenizers(corpus: Corpus, trainer: TokenizerTrainer, cache_dir: Path)
         UserError: the corpus or the settings are at fault.
     """
     text = corpus.for_vocabulary()
+    _check_joint(text.language_tokens, trainer.joint)  # before anything is trained
     parts = [str(_FORMAT), text.fingerprint("train"), trainer.fingerprint(), *text.language_tokens]
     key = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     folder = Path(cache_dir) / f"tokenizers-{key[:20]}"

@@ -27,8 +27,8 @@ _LONGEST = 3000  # characters; SentencePiece ends the process over a stretch of 
 
 
 def _broken(line: str) -> str:
-    """The line, with a space in every stretch without one that is too long to train on."""
-    return line if len(line) <= _LONGEST else re.sub(rf"(\S{{{_LONGEST}}})(?=\S)", r"\1 ", line)
+    """The line, with a space in every stretch without one that is too long to train on (other blanks may not count)."""
+    return line if len(line) <= _LONGEST else re.sub(rf"([^ ]{{{_LONGEST}}})(?=[^ ])", r"\1 ", line)
 
 
 class SubwordTokenizer(Tokenizer):
