@@ -21,7 +21,7 @@ def config(**changed: Any) -> TrainConfig:
             "seed": 1,
             "model": {"max_len": 512},
             "schedule": {"monitor": "valid_loss"},
-            "batching": {"round_to": None},
+            "batching": {"max_tokens": 4096, "round_to": None},
             "runtime": {"sharded": False, "precision": "fp32"},
             "training": {
                 "max_epochs": 10,
@@ -95,6 +95,8 @@ def test_shards_and_the_loss_scale_of_fp16_do_not_go_together() -> None:
     check(config(runtime__sharded=True, runtime__precision="bf16"))
     with pytest.raises(UserError, match=r"^runtime\.sharded is true, but runtime\.precision is fp16; use bf16"):
         check(config(runtime__sharded=True, runtime__precision="fp16"))
+    with pytest.raises(UserError, match=r"^runtime\.sharded is true, but batching\.max_tokens is auto"):
+        check(config(runtime__sharded=True, batching__max_tokens="auto"))
 
 
 def test_the_longest_sentence_fits_the_model_with_its_end() -> None:

@@ -317,6 +317,11 @@ def check(config: TrainConfig) -> None:
         )
     if config.runtime.sharded and config.runtime.precision == "fp16":
         raise UserError("runtime.sharded is true, but runtime.precision is fp16; use bf16, or runtime.sharded=false")
+    if config.runtime.sharded and config.batching.get("max_tokens") == "auto":
+        raise UserError(
+            "runtime.sharded is true, but batching.max_tokens is auto, which tries the whole model on each process; "
+            "give a number of tokens, or runtime.sharded=false"
+        )
     # saved/NAME is written, and with overwrite=true deleted.
     if not Path(config.name).parts or Path(config.name).is_absolute() or ".." in Path(config.name).parts:
         raise UserError(f"name is {config.name!r}, but must be that of a folder in saved_dir and results_dir")

@@ -161,6 +161,11 @@ def test_checkpoints_and_splits_make_one_table(run: Any, call: Any, calm: list[s
         assert f"| {row['system']} | {row['split']} |" in (tmp_path / "out" / "evaluation.md").read_text()
     lines = [line for line in ended.out.splitlines()[:-1] if "version:" not in line]  # but for the path
     assert all(len(line) <= 80 for line in lines)
+    before = (tmp_path / "out" / "evaluation.json").read_bytes()
+    assert evaluate(call, run, calm, tmp_path, *both, "n_shown=0").code == 0
+    assert (tmp_path / "out" / "evaluation.json").read_bytes() == before
+    assert "of evaluation, an evaluation" in evaluate(call, run, calm, tmp_path, *reversed(both[:1]), *both[1:2]).out
+    assert (tmp_path / "out" / "evaluation.1.json").read_bytes() == before
     alone = evaluate(call, run, calm, tmp_path / "alone", f"checkpoint={last}", "decoding=greedy")
     assert alone.code == 0, alone.err
     assert content(tmp_path / "alone", "test")["results"][0]["scores"] == rows[2]["scores"]
@@ -314,6 +319,8 @@ def test_another_evaluation_of_the_same_text_is_kept(run: Any, call: Any, calm: 
     assert set(files()) == {*first, *(name.replace("test.", "test.1.") for name in first)}
     assert evaluate(call, run, calm, tmp_path, "decoding=greedy").code == 0
     assert {name for name in files() if name.endswith(".json")} == {"test.json", "test.1.json", "test.2.json"}
+    shorter = evaluate(call, run, calm, tmp_path, "decoding=greedy", "translation.max_len_offset=9")
+    assert "is test.3.json" in shorter.out
 
 
 def test_without_a_test_split_there_is_nothing_to_evaluate(

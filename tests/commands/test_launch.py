@@ -71,6 +71,10 @@ def test_a_mistake_in_composing_is_one_sentence(overrides: str, sentence: str, c
     ("decoding.beam_size=0", "beam_size must be at least 1, not 0"),
     ("decoding.penalty=wu", "decoding.penalty is 'wu', but must be LengthPenalty"),
     ("~decoding.beam_size", "decoding: Beam.__init__() missing 1 required positional argument: 'beam_size'"),
+    (
+        "+metrics.more={_target_:transformer.evaluation.metrics.ChrF,word_order:0,lowercase:false}",
+        "metrics.chrf and metrics.more are both called chrF2; leave one out (~metrics.more)",
+    ),
     ("metrics.bleu.tokenize=zzz", "tokenize is 'zzz', but sacrebleu has none, "),
     ("validation_metric.tokenize=zzz", "tokenize is 'zzz', but sacrebleu has none, "),
     ("monitor=default monitor.tensorboard.every_steps=0", "monitor.tensorboard.every_steps (0) must be at least 1"),

@@ -38,8 +38,9 @@ def test_two_processes_train_decode_and_freeze_together(
     run: Any, quick: list[str], torchrun: Torchrun, tmp_path: Path, call: Any, calm: list[str]
 ) -> None:
     warm = [f"warm_start.checkpoint={run.best}", "warm_start.frozen=[encoder_layers]"]
-    ended = torchrun(*quick, "training.max_epochs=1", *warm)
+    ended = torchrun(*quick, "training.max_epochs=1", "final.splits=[test]", *warm)
     assert ended.returncode == 0, ended.stderr
+    assert {"BLEU", "loss"} <= {*json.loads((tmp_path / "results/run/outcome.json").read_text())["tests"]["test"]}
     assert ended.stdout.count("vocabulary: ") == 1
     (told,), alone = epochs(tmp_path), epochs(run.folder)[0]
     assert list(told) == list(alone)

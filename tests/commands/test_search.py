@@ -144,7 +144,7 @@ def test_evaluate_searches_with_each_as_its_run_did(
     assert both.code == 0, both.err
     assert "note: each system is searched with as in its own run" in both.out
     data = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    searches = {name: leaf["_target_"].rpartition(".")[2] for name, leaf in data["decoding"].items()}
+    searches = {name: told["decoding"]["_target_"].rpartition(".")[2] for name, told in data["systems"].items()}
     assert list(searches.values()) == ["Beam", "Greedy"]
     assert list(searches) == [row["system"] for row in data["results"]]
     before = run.folder / "results" / "run" / "final" / "test.hyp.txt"

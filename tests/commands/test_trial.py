@@ -15,6 +15,13 @@ def test_only_keys_with_several_values_are_swept() -> None:
     assert swept_keys(["training.max_epochs=2"]) == []
 
 
+def test_groups_of_one_name_in_two_places_are_told_apart() -> None:
+    words = ["decoding@validation_decoding=greedy,beam", "decoding=beam,greedy", "+data@data.corpora.a=multi30k,files"]
+    assert swept_keys(words) == ["decoding@validation_decoding", "decoding", "data@data.corpora.a"]
+    trials = [[f"{key}={value}" for key, value in values.items()] for values in swept_values(words)]
+    assert len({trial_name(["seed=1", *trial], swept_keys(words)) for trial in trials}) == 8
+
+
 def test_trials_come_in_the_order_of_the_launcher() -> None:
     words = ["-m", "model=tiny,mini", "name=x", "seed=range(1,3)"]
     assert swept_values(words) == [{"model": m, "seed": s} for m in ("tiny", "mini") for s in ("1", "2")]

@@ -53,7 +53,7 @@ def test_chrf_plus_plus_and_another_tokeniser(sacrebleu_command, hypotheses, ref
     printed = sacrebleu_command("-m", "chrf", "--chrf-word-order", "2")
     assert_same(ChrF(word_order=2, lowercase=False), "chrF2++", printed[0], hypotheses, references)
     printed = sacrebleu_command("-m", "bleu", "--tokenize", "intl")
-    assert_same(Bleu(lowercase=False, tokenize="intl"), "BLEU", printed[0], hypotheses, references)
+    assert_same(Bleu(lowercase=False, tokenize="intl"), "BLEU-intl", printed[0], hypotheses, references)
 
 
 def test_interval_is_that_of_the_command_line(sacrebleu_command, hypotheses, references):

@@ -96,6 +96,19 @@ def test_the_table_fits_a_terminal() -> None:
         assert line in lines
 
 
+def test_scores_for_which_a_terminal_has_no_room_are_left_to_the_files() -> None:
+    scores = {"bleu": 38.51, "chrf": 61.27, "loss": 1.753, "test_2016_flickr BLEU": 38.16}
+    trials = [
+        Trial(f"{size}{seed}", {"model.d_model": size, "optimizer.lr": "0.1", "seed": seed}, "finished", scores)
+        for size in ("128", "256")
+        for seed in ("1", "2")
+    ]
+    lines = text(Sweep("narrow", trials, "bleu", False)).splitlines()
+    assert max(map(len, lines)) <= 80
+    [heading] = [line for line in lines if line.startswith("setting ")]
+    assert heading.split() == ["setting", "n", "bleu", "chrf", "test_2016_flickr", "BLEU"]
+
+
 def test_a_long_setting_stands_on_its_own_line() -> None:
     one = Trial("x", {f"model.a_long_key_{i}": "some_value" for i in range(6)}, "finished", {"bleu": 1.0})
     shown = text(Sweep("s", [one], "bleu", False, note="no test: " + "why " * 40))

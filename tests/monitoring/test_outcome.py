@@ -56,10 +56,12 @@ def test_without_a_record_there_is_what_was_monitored(tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_number_stays_that(tmp_path: Path) -> None:
-    write_outcome(tmp_path, Outcome({}, "best", 1, None, {"loss": math.inf}))
+    write_outcome(tmp_path, Outcome({}, "best", 1, None, {"loss": math.inf}, {"test": {"perplexity": math.inf}}))
+    assert "Infinity" not in "".join(path.read_text() for path in tmp_path.iterdir())
     outcome = read_outcome(tmp_path)
     assert outcome is not None
     assert math.isnan(outcome.validation["loss"])
+    assert math.isnan(outcome.tests["test"]["perplexity"])
 
 
 def test_a_failure_does_not_remove_an_outcome_but_the_other_way_round(tmp_path: Path) -> None:

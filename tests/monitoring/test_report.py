@@ -1,12 +1,15 @@
 import dataclasses
+import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from transformer.evaluation.metrics import Score
 from transformer.evaluation.report import Row
 from transformer.monitoring.record import Record
-from transformer.monitoring.report import Content, Report, mark_words, report_page, versions
+from transformer.monitoring.report import Content, Report, report_page, versions
+from transformer.training.observer import Look
 
 VOID = {"meta", "img", "br", "path", "use"}
 
@@ -110,12 +113,6 @@ def test_empty_parts_are_left_out():
     assert "Versions" in page
 
 
-def test_words_that_do_not_align_are_marked():
-    assert mark_words("a <b> c d", "a x c d e") == "a <mark>&lt;b&gt;</mark> c d"
-    assert mark_words("same words", "same words") == "same words"
-    assert mark_words("", "something") == ""
-
-
 def test_versions_name_python_and_every_package():
     found = versions()
     assert {"Python", "torch", "sacrebleu"} <= set(found)
@@ -162,7 +159,22 @@ def test_a_finished_run_started_again_keeps_its_page(tmp_path, tell):
     again = Report(folder)
     tell([again], 20, 20)
     again.on_end()
+    again.on_scores([], [])
     assert (tmp_path / "report.html").read_bytes() == before
+
+
+def test_scored_again_a_finished_run_s_page_keeps_its_pictures(tmp_path, tell, make_epoch):
+    folder = str(tmp_path)
+    report = Report(folder)
+    tell([Record(folder), report], 0, 10)
+    report.on_epoch(dataclasses.replace(make_epoch(2), looks=[Look(["a", "&"], ["b"], np.ones((1, 1, 1, 2)))]))
+    report.on_end()
+    figure = re.search("<figure>.*</figure>", (tmp_path / "report.html").read_text())
+    again = Report(folder)
+    tell([again], 20, 20)
+    again.on_scores([Row("best", "test", 3, (Score("BLEU", 41.0, "tok:13a", None, None),))], [])
+    assert figure
+    assert figure[0] in (tmp_path / "report.html").read_text()
 
 
 def test_a_browser_shows_the_page_without_an_error(tmp_path, content, browser):

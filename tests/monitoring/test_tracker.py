@@ -116,6 +116,17 @@ def test_final_scores_come_before_the_end_where_they_must(tmp_path, make_start, 
     assert tracker.calls[2:] == ([end, conclude, end] if kind is Late else [conclude, end])
 
 
+@pytest.mark.parametrize("kind", [Noted, Late])
+def test_without_a_test_split_the_run_ends_all_the_same(tmp_path, make_start, kind):
+    tracker = kind(tmp_path)
+    start = make_start(0)
+    start.config["final"] = {"splits": ["test"]}
+    tracker.on_start(start)
+    tracker.on_end()
+    tracker.on_scores([], [])
+    assert [call for call in tracker.calls if call[0] == "end"] == [("end", "finished")]
+
+
 def test_a_missing_package_is_named_even_where_a_folder_has_its_name(tmp_path, monkeypatch):
     class Missing(Noted):
         package = "nosuchpackage"

@@ -73,10 +73,12 @@ class Even(Bucket):
         return divide(batches, len(batches) + len(batches) % 2)
 
 
-def make_model(dropout: float = 0.0, vocab_size: int = VOCAB_SIZE, position: Any = Sinusoidal) -> Transformer:
-    """A model of one layer a side."""
+def make_model(
+    dropout: float = 0.0, vocab_size: int = VOCAB_SIZE, position: Any = Sinusoidal, n_layers: int = 1
+) -> Transformer:
+    """A model of one layer a side, or more."""
     shape = LayerShape(8, 2, 12, "post", "relu", dropout, dropout, dropout)
-    return Transformer(Vocabulary(vocab_size, vocab_size, "three"), shape, 1, 1, position, 16)
+    return Transformer(Vocabulary(vocab_size, vocab_size, "three"), shape, n_layers, n_layers, position, 16)
 
 
 def write_config(folder: Path) -> None:

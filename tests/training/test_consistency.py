@@ -113,6 +113,15 @@ def test_bfloat16_comes_close():
         assert (found - want).norm() < 0.03 * want.norm()
 
 
+@pytest.mark.parametrize("two_views", [plain_two_views, chunked_two_views])
+@pytest.mark.parametrize("prior", [None, PRIOR], ids=["uniform", "given"])
+def test_autocast_rounds_no_sum(two_views, prior):
+    n, told = 1001, Pairing(jeffreys, 1.0, (0.5, 0.5), 0.1, prior)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sums = two_views(*torch.ones(2, n, D_MODEL), torch.zeros(VOCAB_SIZE, D_MODEL), torch.full((n,), 4), told)
+    assert sums[:2].tolist() == pytest.approx([n * math.log(VOCAB_SIZE)] * 2, rel=1e-5)
+
+
 def batch():
     src = torch.tensor([[4, 5, 6, EOS], [7, EOS, PAD, PAD]])
     tgt_in = torch.tensor([[BOS, 8, 9], [BOS, 10, PAD]])

@@ -200,6 +200,14 @@ def test_a_gpu_that_is_not_there():
     assert World("auto").device == torch.device("cpu")
 
 
+def test_more_processes_than_devices_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match=r"process 2 .* torch sees 2; start at most 2 \(--nproc-per-node\)"):
+        World("auto")
+
+
 def test_a_lost_process_is_told_and_any_other_error_is_not_hidden(monkeypatch):
     world = World("cpu")
     world.size = 2

@@ -108,6 +108,15 @@ def test_bfloat16_comes_close(monkeypatch, smoothing):
             assert (found - want).norm() < 0.02 * want.norm()
 
 
+@pytest.mark.parametrize("cross_entropy", [plain_cross_entropy, chunked_cross_entropy])
+def test_autocast_rounds_no_sum(cross_entropy):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sums = cross_entropy(
+            torch.ones(1001, 6), torch.zeros(11, 6), torch.full((1001,), 4), 0.1, torch.full((11,), 1 / 11)
+        )
+    assert sums[:2].tolist() == pytest.approx([1001 * math.log(11)] * 2, rel=1e-5)
+
+
 def test_nothing_is_kept_for_a_backward_pass_that_will_not_come(monkeypatch):
     hidden, weight, target = example(9, seed=3)
     with_gradients = []

@@ -18,6 +18,8 @@ import torch
 torch.set_num_threads(1)
 toy = runpy.run_path(sys.argv[1])
 from transformer.data.loader import BatchLoader
+from transformer.model.position.learned import Learned
+from transformer.model.position.relative import Relative
 from transformer.training.distributed import World
 from transformer.training.optimizer import can_step_unless
 from transformer.training.shard import own_part
@@ -29,7 +31,9 @@ rank, found = world.rank, {}
 
 def run(name, load=None, freeze=False, stop_after=None, **choices):
     torch.manual_seed(7)
-    model, recorder = toy["make_model"](choices.pop("dropout", 0.0)), toy["Recorder"](stop_after, signal.SIGUSR1)
+    shape = {key: choices.pop(key) for key in ("position", "n_layers") if key in choices}
+    model = toy["make_model"](choices.pop("dropout", 0.0), **shape)
+    recorder = toy["Recorder"](stop_after, signal.SIGUSR1)
     for parameter in model.encoder_layers.parameters():
         parameter.requires_grad_(not freeze)
     decoded = []
@@ -68,6 +72,8 @@ for kind, choices in {
     "frozen": {"optimizer": toy["MOMENTUM"], "freeze": True},
     "dropped": {"optimizer": toy["MOMENTUM"], "dropout": 0.3},
     "averaged": {"optimizer": toy["MOMENTUM"], "ema_decay": 0.9},
+    "relative": {"optimizer": toy["MOMENTUM"], "position": Relative, "n_layers": 2},
+    "learned": {"optimizer": toy["MOMENTUM"], "position": Learned, "n_layers": 2},
     # A key's bias has no gradient; with a small epsilon, rounding would move it, more on some processors than others.
     "muon": {"optimizer": partial(toy["MUON"], adamw_eps=1e-2)},
     "schedule_free": {"optimizer": partial(toy["SCHEDULE_FREE"], eps=1e-2)},
@@ -85,7 +91,18 @@ run("resumed", load="stopped", seed=99, **resumable)
 (out / f"found.{rank}.json").write_text(json.dumps(found))
 world.close()
 """
-KINDS = ["momentum", "accumulated", "unclipped", "frozen", "dropped", "averaged", "muon", "schedule_free"]
+KINDS = [
+    "momentum",
+    "accumulated",
+    "unclipped",
+    "frozen",
+    "dropped",
+    "averaged",
+    "relative",
+    "learned",
+    "muon",
+    "schedule_free",
+]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import math
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,6 +43,14 @@ def spoiled(toy, folder, updates, **choices):
     assert len(batches) > 40
     trainer.identify = lambda indices: f"{len(indices)} pairs"
     return trainer, Spoiler(trainer, updates), recorder
+
+
+def test_the_pairs_named_are_those_of_all_processes(toy, tmp_path, monkeypatch):
+    trainer, _, told = spoiled(toy, tmp_path, {2}, max_steps=2)
+    trainer.identify = lambda indices: f"{sorted(indices.tolist())[-2:]}"
+    monkeypatch.setattr(trainer.world, "gather", lambda value: [value, np.array([998, 999])])
+    trainer.fit("run", {})
+    assert told.messages[0].endswith("; [998, 999]")
 
 
 def test_a_bad_update_is_left_out_counted_and_told(toy, tmp_path):

@@ -15,6 +15,7 @@ from transformer.data.corpus import Pair
 from transformer.data.tokenizer.base import TokenizerPair
 from transformer.decoding.search import Search, StepModel
 from transformer.decoding.translator import LengthLimit, Translator
+from transformer.error import UserError
 from transformer.evaluation.metrics import Metric
 from transformer.model.transformer import Transformer
 from transformer.training.distributed import World
@@ -55,8 +56,20 @@ def translator(
 
 
 def metrics(leaves: Mapping[str, Mapping[str, Any]]) -> list[Metric]:
-    """The configured metrics, in order."""
-    return [instantiate(leaf, f"metrics.{name}", Metric) for name, leaf in leaves.items()]  # type: ignore[type-abstract]
+    """The configured metrics, in order.
+
+    Raises:
+        UserError: two have one name, of which tables would keep but one.
+    """
+    made = [instantiate(leaf, f"metrics.{name}", Metric) for name, leaf in leaves.items()]  # type: ignore[type-abstract]
+    keys: dict[str, str] = {}
+    for key, metric in zip(leaves, made, strict=True):
+        if keys.setdefault(metric.name, key) != key:
+            raise UserError(
+                f"metrics.{keys[metric.name]} and metrics.{key} are both called {metric.name}; leave one out "
+                f"(~metrics.{key})"
+            )
+    return made
 
 
 def reference_loss(

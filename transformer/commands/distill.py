@@ -13,7 +13,7 @@ from transformer import build
 from transformer.commands import entry
 from transformer.commands.argument import override
 from transformer.commands.name import names
-from transformer.commands.search import LIMITS, Way, warn_of_members, way
+from transformer.commands.search import Way, warn_of_members, way
 from transformer.commands.stream import check_counts, check_files, count_lines, input_lines, text_file
 from transformer.commands.text import corpus_of, prepare
 from transformer.config import DistillConfig
@@ -126,7 +126,6 @@ def distilled(translator: Translator, pairs: Iterable[Pair], choose: Choice, n_b
 
 def _facts(config: DistillConfig, how: Way, folders: list[str], text: Text) -> dict[str, Any]:
     """All that decides what comes out."""
-    limits = {key: getattr(how.translation, key) for key in LIMITS}
     models = [read_manifest(Path(folder)) for folder in folders]
     return {
         "checkpoints": [
@@ -135,9 +134,8 @@ def _facts(config: DistillConfig, how: Way, folders: list[str], text: Text) -> d
         ],
         "text": text.digest,
         "choose": config.choose,
-        "decoding": how.decoding,
+        **how.facts(),
         "precision": config.runtime.precision,
-        "translation": limits,
         "into": config.into,
         "back": config.back,
     }

@@ -6,7 +6,7 @@ from transformer import build
 from transformer.commands import entry
 from transformer.commands.evaluator import Evaluator
 from transformer.commands.name import names
-from transformer.commands.result import case_note, labels, note, show, shown, write
+from transformer.commands.result import case_note, keep_earlier, labels, note, show, shown, write
 from transformer.commands.search import differing_note, warn_of_members, way
 from transformer.commands.text import check_choice, texts
 from transformer.config import EvaluateConfig
@@ -53,7 +53,7 @@ def run(config: EvaluateConfig) -> None:
         warn_of_members(members)
     ways = {name: way(config, build.stored_config(Path(members[0])), precision) for name, members in systems.items()}
     rows: list[Row] = []
-    folder, lowercase = None, False
+    folder, lowercase, told = None, False, {}
     for name, members in systems.items():
         loaded = build.load_together(members, config.runtime, world.device).into(config.into)
         lowercase = lowercase or loaded.tokenizers.tgt.lowercase
@@ -62,10 +62,12 @@ def run(config: EvaluateConfig) -> None:
         facts["precision"] = config.runtime.precision
         evaluator = Evaluator(loaded, ways[name], metrics, config.n_bootstrap, world, folder, facts, keep=True)
         rows += _evaluated(config, name, evaluator)
+        told[name] = {**facts, **ways[name].facts()}
     print(text_table(rows))
     print(note(case_note(lowercase, rows)), note(differing_note(ways)), sep="", end="")
     if folder and len(rows) > 1:
-        write(folder, "evaluation", rows, {"decoding": {name: how.decoding for name, how in ways.items()}})
+        keep_earlier(folder, "evaluation", {"systems": told})
+        write(folder, "evaluation", rows, {"systems": told})
     print(f"written to {folder}: hypotheses, scores as JSON and Markdown")
 
 

@@ -62,7 +62,7 @@ class Evaluator:
         file = file or split
         sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
         text = "\n".join(line for pair in pairs for line in pair)
-        facts = {**self.facts, "decoding": self.way.decoding, "text_sha256": hashlib.sha256(text.encode()).hexdigest()}
+        facts = {**self.facts, **self.way.facts(), "text_sha256": hashlib.sha256(text.encode()).hexdigest()}
         hypotheses = translated(sources, self._translator)
         if self.keep:
             keep_earlier(self.folder, file, facts)

@@ -55,7 +55,7 @@ def evaluate_best(config: TrainConfig, source: build.Data, world: World, observe
         if name == wanted[0]:
             samples = shown(pairs, hypotheses, config.final.n_shown)
             show(samples)
-    for observer in observers if rows else ():
+    for observer in observers if config.final.splits else ():  # where they are none, some still wait for an end
         observer.on_scores(rows, samples)
     if not wanted and config.final.splits:
         print("\nno test split: nothing is evaluated; transformer-evaluate takes any files")

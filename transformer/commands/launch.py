@@ -124,6 +124,8 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
     for library in ("matplotlib", "sacrebleu", "torch"):
         logging.getLogger(library).setLevel(logging.WARNING)
     codes: list[int] = []
+    # Hydra takes -m before and behind all overrides alone.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     arguments = sys.argv[1:]  # a launcher may run trials in processes that have others
     composed = False
 

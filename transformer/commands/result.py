@@ -9,6 +9,7 @@ from pathlib import Path
 from transformer.data.corpus import Pair
 from transformer.decoding.translator import Translator
 from transformer.evaluation.report import Row, as_data, markdown_table
+from transformer.monitoring.record import finite
 from transformer.monitoring.terminal import printable
 
 
@@ -30,7 +31,7 @@ def translated(sources: Iterable[str], translator: Translator) -> list[str]:
 def write(folder: Path, name: str, rows: Sequence[Row], facts: dict[str, object]) -> Path:
     """Writes <name>.json and <name>.md; returns the former's path."""
     path = folder / f"{name}.json"
-    content = {**facts, "results": as_data(rows)}
+    content = finite({**facts, "results": as_data(rows)})
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / f"{name}.md").write_text(markdown_table(rows), encoding="utf-8")
     return path

@@ -45,6 +45,10 @@ class Way:
     translation: TranslationConfig
     precision: Precision
 
+    def facts(self) -> dict[str, object]:
+        """What decides what comes out, as it is kept beside it."""
+        return {"decoding": self.decoding, "translation": {key: getattr(self.translation, key) for key in LIMITS}}
+
     def translator(self, loaded: build.Loaded) -> Translator:
         """What translates with a checkpoint in this way."""
         how = build.search(self.decoding)

@@ -83,7 +83,7 @@ def _train(config: TrainConfig, world: World, folder: Path, others: Sequence[Obs
             print(stop)
         return stop.exit_code
     if world.is_main:
-        rows = evaluate_best(config, source, world, trainer.observers)
+        rows = evaluate_best(config, source, world.alone(), trainer.observers)  # the others have gone
         write_outcome(results, outcome_of(results, folder / "best", asked, rows))
     return 0
 

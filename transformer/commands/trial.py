@@ -31,15 +31,20 @@ def _parsed(arguments: Sequence[str]) -> list[Override]:
     return OverridesParser.create(config_loader=loader).parse_overrides(words)
 
 
+def _key(override: Override) -> str:
+    """As it is written, a group's package included: decoding@validation_decoding."""
+    return str(override.get_key_element()).lstrip("+~")
+
+
 def swept_keys(arguments: Sequence[str]) -> list[str]:
     """The keys that a command line gives several values, in order."""
-    return [str(override.key_or_group) for override in _parsed(arguments) if override.is_sweep_override()]
+    return [_key(override) for override in _parsed(arguments) if override.is_sweep_override()]
 
 
 def swept_values(arguments: Sequence[str]) -> list[dict[str, str]]:
     """What Hydra makes of a command line, in its order: swept key -> value, of each trial."""
     swept = [override for override in _parsed(arguments) if override.is_sweep_override()]
-    keys = [str(override.key_or_group) for override in swept]
+    keys = [_key(override) for override in swept]
     values = [[str(value) for value in override.sweep_string_iterator()] for override in swept]
     return [dict(zip(keys, chosen, strict=True)) for chosen in product(*values)]
 

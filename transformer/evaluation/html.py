@@ -16,7 +16,7 @@ _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 54rem; margin: 1.5rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; line-height: 1.25; } h2 { font-size: 1.15rem; line-height: 1.3; margin-top: 2.2rem; }
-h1, h2, td, th, li, .who { overflow-wrap: anywhere; }
+h1, h2, td, th, li, .who, .example p { overflow-wrap: anywhere; }
 table { border-collapse: collapse; margin: .8rem 0; }
 th, td { padding: .25rem .6rem; text-align: right; vertical-align: top; border-bottom: 1px solid #8884; }
 th { min-width: 3.2rem; }
@@ -74,13 +74,14 @@ def page(comparison: Comparison, note: str = "") -> str:
     )
 
 
-def marked(words: Sequence[str], reference: Sequence[str]) -> str:
-    """Return the words as HTML, those that the reference does not have there in <del>."""
-    matcher = difflib.SequenceMatcher(None, reference, words, autojunk=False)
+def marked(hypothesis: str, reference: str, tag: str) -> str:
+    """Return the words of a line as HTML, those that the reference does not have there in `tag`."""
+    words = hypothesis.split()
+    matcher = difflib.SequenceMatcher(None, reference.split(), words, autojunk=False)
     parts = []
     for kind, _, _, start, end in matcher.get_opcodes():
         if text := escape(" ".join(words[start:end])):
-            parts.append(text if kind == "equal" else f"<del>{text}</del>")
+            parts.append(text if kind == "equal" else f"<{tag}>{text}</{tag}>")
     return " ".join(parts)
 
 
@@ -238,16 +239,15 @@ def _examples(examples: Examples, sources: Sequence[str] | None) -> str:
 
 def _example(example: Example, examples: Examples, sources: Sequence[str] | None) -> str:
     def line(who: str, text: str) -> str:
-        return f'<p><span class="who">{who}</span> {text}</p>'
+        return f'<p><span class="who">{who}</span> <bdi>{text}</bdi></p>'
 
-    reference = example.reference.split()
     lines = [] if sources is None else [line("source", escape(sources[example.line - 1]))]
     lines.append(line("reference", escape(example.reference)))
     for who, text, value in (
         (examples.baseline, example.baseline, example.baseline_value),
         (examples.system, example.system, example.system_value),
     ):
-        lines.append(line(f"{escape(who)} {value:.1f}", marked(text.split(), reference)))
+        lines.append(line(f"{escape(who)} {value:.1f}", marked(text, example.reference, "del")))
     return f'<div class="example"><p class="note">line {example.line}</p>{"".join(lines)}</div>'
 
 

@@ -16,8 +16,8 @@ from transformer.error import UserError
 class Score:
     """One number about one system on one split.
 
-    name: "BLEU", "BLEU-lc", "chrF2", "chrF2++", "TER"; "-lc" at the end says that case was ignored. Or "loss", in nats
-        per token, and "perplexity".
+    name: "BLEU", "BLEU-zh", "BLEU-lc", "chrF2", "chrF2++", "TER"; "-lc" at the end says that case was ignored. Or
+        "loss", in nats per token, and "perplexity".
     value: 0-100 (TER may exceed 100: more edits than reference words); loss and perplexity have no bound.
     signature: sacrebleu's, to be quoted with the number.
     low, high: 95% bootstrap interval, None where none was asked for.
@@ -85,14 +85,15 @@ class Metric(ABC):
 class Bleu(Metric):
     """BLEU (Papineni et al., 2002).
 
-    lowercase: ignore case ("BLEU-lc"). tokenize: sacrebleu's tokeniser: 13a, intl, char, zh, none, ...
+    lowercase: ignore case ("BLEU-lc"). tokenize: sacrebleu's tokeniser: 13a, intl, char, zh, none, ...; any but 13a is
+    part of the name ("BLEU-zh").
     Raises UserError for a tokeniser that sacrebleu does not have or whose packages are missing.
     """
 
     def __init__(self, lowercase: bool, tokenize: str) -> None:
         if tokenize not in BLEU.TOKENIZERS:
             raise UserError(f"tokenize is {tokenize!r}, but sacrebleu has {', '.join(BLEU.TOKENIZERS)}")
-        self.name = _named("BLEU", lowercase)
+        self.name = _named("BLEU" if tokenize == "13a" else f"BLEU-{tokenize}", lowercase)
         try:
             self._corpus = BLEU(lowercase=lowercase, tokenize=tokenize)
             self._sentence = BLEU(lowercase=lowercase, tokenize=tokenize, effective_order=True)

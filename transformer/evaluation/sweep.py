@@ -163,6 +163,8 @@ def _table(settings: Sequence[Setting], sweep: Sweep) -> list[str]:
     labels = [label(setting.overrides, short) for setting in settings]
     width = max(len(name) for name in ["setting", *labels] if len(name) <= LONGEST_SETTING)
     columns = [[name, *(cell(setting, name) for setting in settings)] for name in shown_scores(sweep)]
+    while len(columns) > 1 and width + 3 + sum(2 + max(map(len, column)) for column in columns) > WIDTH:
+        del columns[-2 if len(columns) > 2 else -1]  # neither what is ranked by nor, if there is room, the test's
     widths = [max(map(len, column)) for column in columns]
     lines = []
     for i, name in enumerate(["setting", *labels]):

@@ -10,7 +10,7 @@ from typing import Any
 from transformer.error import UserError
 from transformer.evaluation.report import Row
 from transformer.evaluation.sweep import FINISHED, UNFINISHED, Trial
-from transformer.monitoring.record import read_epochs
+from transformer.monitoring.record import finite, read_epochs
 from transformer.monitoring.replace import replace
 from transformer.training.checkpoint import read_manifest
 
@@ -80,7 +80,7 @@ def score_name(monitor: str) -> str:
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
     """Keeps it with the results, in place of any failure."""
-    replace(folder / OUTCOME_FILE, f"{json.dumps(_finite(asdict(outcome)), indent=1, ensure_ascii=False)}\n".encode())
+    replace(folder / OUTCOME_FILE, f"{json.dumps(finite(asdict(outcome)), indent=1, ensure_ascii=False)}\n".encode())
     forget_failure(folder)
 
 
@@ -111,8 +111,8 @@ def read_outcome(folder: Path) -> Outcome | None:
         return None
     try:
         outcome = Outcome(**values)
-        finite = {name: math.nan if value is None else float(value) for name, value in outcome.validation.items()}
-        return Outcome(**{**asdict(outcome), "validation": finite})
+        tests = {split: _numbers(scores) for split, scores in outcome.tests.items()}
+        return Outcome(**{**asdict(outcome), "validation": _numbers(outcome.validation), "tests": tests})
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder / OUTCOME_FILE} is no outcome of a run ({error}); remove it") from error
 
@@ -155,8 +155,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     return values
 
 
-def _finite(value: Any) -> Any:
-    """The same with null for each number that JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
+    """What was written as null was no number that JSON knows."""
+    return {name: math.nan if value is None else float(value) for name, value in scores.items()}

@@ -88,7 +88,7 @@ def draw_runs(runs: Mapping[str, Sequence[EpochEnd]], x: str) -> "Figure":
 
 
 def result(epochs: Sequence[EpochEnd]) -> str:
-    """Return a run's best BLEU and its epoch, e.g. `BLEU 40.41 (22)`; without BLEU the lowest validation loss."""
+    """Return a run's best BLEU and its epoch, e.g. `BLEU 40.41 (epoch 22)`; without BLEU the lowest validation loss."""
     scored = [(e.bleu, e.epoch) for e in epochs if e.bleu is not None and math.isfinite(e.bleu)]
     if scored:
         bleu, epoch = max(scored, key=lambda point: point[0])

@@ -83,7 +83,7 @@ def read_epochs(folder: Path) -> list[EpochEnd]:
 
 def to_line(end: EpochEnd) -> str:
     """Return the epoch as one line of strict JSON with its line break."""
-    values = {name: _finite(getattr(end, name)) for name in FIELDS}
+    values = {name: finite(getattr(end, name)) for name in FIELDS}
     return json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -108,9 +108,12 @@ def _missing(values: Any) -> Iterable[str]:
     return [name for name in FIELDS if name not in values and name not in NEWER_FIELDS]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with null for each number that JSON does not know."""
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -1,16 +1,17 @@
 """A run as one page, report.html, that loads nothing: results, curves, epochs, translations, config, versions."""
 
 import base64
-import difflib
 import importlib.metadata
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
+from transformer.evaluation.html import marked
 from transformer.evaluation.report import Row, cell, signatures
 from transformer.monitoring.console import fixed
 from transformer.monitoring.curves import draw_curves
@@ -53,7 +54,7 @@ class Report(Observer):
     """Writes `report.html` into the run's folder when training ends, and anew when test splits have been scored.
 
     The epochs before a resumption come from metrics.jsonl, so `Record` must write into the same folder. A run that
-    ends without a new epoch leaves the page as it is.
+    ends without a new epoch leaves the page as it is, or its pictures at least where test splits are scored again.
     """
 
     def __init__(self, folder: str) -> None:
@@ -62,12 +63,16 @@ class Report(Observer):
         self.epochs: list[EpochEnd] = []
         self.samples: list[tuple[str, str, str]] = []
         self.looks: list[Look] = []
+        self.pictures: list[tuple[str, bytes]] = []  # of the page that is there
         self.changed = False
 
     def on_start(self, start: RunStart) -> None:
         """Read the epochs up to `start.resumed_step`."""
         self.start = start
         self.epochs = [e for e in read_epochs(self.folder) if e.step <= start.resumed_step]
+        page = self.folder / REPORT_FILE
+        if start.resumed_step and page.is_file():
+            self.pictures = _pictures_of(page.read_text(encoding="utf-8"))
 
     def on_rollback(self, step: int) -> None:
         """Drop the epochs after `step`."""
@@ -87,7 +92,8 @@ class Report(Observer):
 
     def on_scores(self, rows: Sequence[Row], samples: Sequence[tuple[str, str, str]]) -> None:
         """Write the page anew, with the test scores and translations of the first test split."""
-        self._write(rows, samples or self.samples)
+        if rows or self.changed:
+            self._write(rows, samples or self.samples)
 
     def _write(self, rows: Sequence[Row], samples: Sequence[tuple[str, str, str]]) -> None:
         if self.start is None:
@@ -99,7 +105,7 @@ class Report(Observer):
             epochs=self.epochs,
             scores=rows,
             samples=samples,
-            pictures=[(" ".join(look.src_tokens), _heatmap(look)) for look in self.looks],
+            pictures=[(" ".join(look.src_tokens), _heatmap(look)) for look in self.looks] or self.pictures,
         )
         write_report(self.folder, content)
 
@@ -133,17 +139,6 @@ def report_page(content: Content) -> str:
         f"<title>{name}</title>\n<style>{STYLE}</style>\n</head>\n"
         f"<body>\n<h1>{name}</h1>\n{''.join(parts)}</body>\n</html>\n"
     )
-
-
-def mark_words(hypothesis: str, reference: str) -> str:
-    """Return the hypothesis as HTML, words that do not align with the reference in `<mark>`."""
-    words, wanted = hypothesis.split(), reference.split()
-    pieces = []
-    for kind, start, end, _, _ in difflib.SequenceMatcher(None, words, wanted, autojunk=False).get_opcodes():
-        text = escape(" ".join(words[start:end]))
-        if text:
-            pieces.append(text if kind == "equal" else f"<mark>{text}</mark>")
-    return " ".join(pieces)
 
 
 def versions() -> dict[str, str]:
@@ -238,8 +233,9 @@ def _epochs(epochs: Sequence[EpochEnd]) -> str:
 
 def _sample(sample: tuple[str, str, str]) -> str:
     source, hypothesis, reference = sample
-    lines = (("source", escape(source)), ("model", mark_words(hypothesis, reference)), ("reference", escape(reference)))
-    shown = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in lines)
+    translation = marked(hypothesis, reference, "mark")
+    lines = (("source", escape(source)), ("model", translation), ("reference", escape(reference)))
+    shown = "".join(f'<dt>{label}</dt><dd dir="auto">{text}</dd>' for label, text in lines)
     return f'<dl class="sample">{shown}</dl>\n'
 
 
@@ -247,6 +243,12 @@ def _picture(caption: str, png: bytes) -> str:
     data = base64.b64encode(png).decode()
     text = escape(caption)
     return f'<figure><img src="data:image/png;base64,{data}" alt="{text}"><figcaption>{text}</figcaption></figure>\n'
+
+
+def _pictures_of(page: str) -> list[tuple[str, bytes]]:
+    """What `_picture` put into a page."""
+    found = re.findall(r'<figure><img src="data:image/png;base64,([^"]*)" alt="([^"]*)">', page)
+    return [(unescape(caption), base64.b64decode(data)) for data, caption in found]
 
 
 def _config(value: Any, indent: str = "") -> str:

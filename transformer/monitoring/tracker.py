@@ -94,7 +94,9 @@ class Tracker(Observer):
             self.end(status)
 
     def on_scores(self, rows: Sequence[Row], samples: Sequence[tuple[str, str, str]]) -> None:
-        """Tell the scores, then end the tracker's run."""
+        """Tell the scores, then end the tracker's run; without any it has ended, unless it waited for them."""
+        if not rows and self.takes_scores_late:
+            return
         scores = {f"{row.split}/{score.name}": score for row in rows for score in row.scores}
         values = {name: score.value for name, score in scores.items()}
         self.conclude(values, {name: score.signature for name, score in scores.items()}, self.told)

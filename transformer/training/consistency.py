@@ -97,13 +97,15 @@ def plain_two_views(first: Tensor, second: Tensor, weight: Tensor, target: Tenso
     one, two = (F.linear(hidden, weight).float().log_softmax(dim=1) for hidden in (first, second))
     apart, _, _ = pairing.divergence(one.exp(), two.exp(), one - two)
     of_target = one.gather(1, at)[:, 0], two.gather(1, at)[:, 0]
-    of_prior = (
-        (one.mean(dim=1), two.mean(dim=1)) if pairing.prior is None else (one @ pairing.prior, two @ pairing.prior)
-    )
+    prior = pairing.prior
+    # Sums, for autocast would round products.
+    of_prior = one.mean(dim=1), two.mean(dim=1)
+    if prior is not None:
+        of_prior = (one * prior).sum(dim=1), (two * prior).sum(dim=1)
     with torch.no_grad():
         nll = -0.5 * (of_target[0] + of_target[1])
         right = 0.5 * ((of_target[0] >= one.amax(dim=1)).float() + (of_target[1] >= two.amax(dim=1)).float())
-    return torch.stack((pairing.losses(of_target, of_prior, apart), nll, right)) @ ok
+    return (torch.stack((pairing.losses(of_target, of_prior, apart), nll, right)) * ok).sum(dim=1)
 
 
 class _ChunkedTwoViews(torch.autograd.Function):

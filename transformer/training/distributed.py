@@ -41,7 +41,7 @@ class World:
         device: this process's device.
 
     Raises:
-        ValueError: cuda was asked for and there is none.
+        ValueError: cuda was asked for and there is none, or fewer devices than processes.
         UserError: in every exchange: another process has ended.
     """
 
@@ -56,6 +56,11 @@ class World:
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         self.device = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
         if use_cuda:
+            if local_rank >= (n_devices := torch.cuda.device_count()):
+                raise ValueError(
+                    f"process {local_rank} of this machine has no device of its own, for torch sees {n_devices}; start "
+                    f"at most {n_devices} (--nproc-per-node), or use runtime.device=cpu"
+                )
             torch.cuda.set_device(self.device)
         if self.size > 1 and not dist.is_initialized():
             # What the hosts agree on does not wait for their devices, so it goes by gloo.

@@ -69,7 +69,7 @@ def plain_cross_entropy(
     uniform = 0.0 if prior is not None else smoothing
     loss = F.cross_entropy(logits, target, ignore_index=PAD, label_smoothing=uniform, reduction="sum")
     if prior is not None:
-        of_prior = (logits.log_softmax(dim=1) @ prior)[target != PAD].sum()
+        of_prior = (logits.log_softmax(dim=1) * prior).sum(dim=1)[target != PAD].sum()  # autocast rounds products
         loss = (1 - smoothing) * loss - smoothing * of_prior
     with torch.no_grad():
         nll = F.cross_entropy(logits, target, ignore_index=PAD, reduction="sum")

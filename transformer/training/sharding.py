@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -72,7 +73,11 @@ def shard(objective: Objective, world: World) -> WholeCopy:
 
     copied = copy.deepcopy(objective)
     mesh = init_device_mesh(world.device.type, (world.size,))
-    for layer in (*objective.model.encoder_layers, *objective.model.decoder_layers):
-        fully_shard(layer, mesh=mesh)
+    model = objective.model
+    # What positions learn belongs to several layers and to an embedding, so it is kept with the tables.
+    common = {p for embedding in (model.src_embedding, model.tgt_embedding) for p in embedding.position.parameters()}
+    options: dict[str, Any] = {"ignored_params": common} if common else {}
+    for layer in (*model.encoder_layers, *model.decoder_layers):
+        fully_shard(layer, mesh=mesh, **options)
     fully_shard(objective, mesh=mesh)
     return WholeCopy(objective, copied, world.device)

@@ -231,6 +231,7 @@ class Trainer:
         return True
 
     def _say(self, what: str, pairs: np.ndarray) -> None:
+        pairs = np.concatenate(self.world.gather(pairs))  # those of the update, whichever process had them
         self._tell("on_message", f"step {self.progress.step}: {what}; {self.identify(pairs)}")
 
     def _left_out(self, update: Update, pairs: np.ndarray) -> bool:
