@@ -35,6 +35,7 @@ LEVERS = {
     "cosine": "schedule=cosine",
     "rotary": "model/position=rotary",
     "relative": "model/position=relative",
+    "alibi": "model/position=alibi",
 }
 HEAD = (
     "| lever | added to `transformer-train experiment={}` | greedy, best epoch | beam 5, lc | against the base "
