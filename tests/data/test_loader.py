@@ -150,7 +150,7 @@ def test_the_batches_of_another_epoch_are_counted_where_it_stands(make: Make) ->
     for epoch in range(5):
         loader.set_epoch(epoch)
         found.append(len(loader))
-    assert counted == found
+    assert counted == found == [loader.n_batches(epoch) for epoch in range(5)]
     assert loader.state_dict() == {"epoch": 4, "position": 0}
 
 

@@ -105,6 +105,8 @@ def test_a_part_of_few_lines_is_grey_and_the_highest_is_bold():
 def test_marked_words_are_those_that_the_reference_lacks():
     assert marked("ein <b> hund  rennt", "ein hund läuft", "del") == ("ein <del>&lt;b&gt;</del> hund <del>rennt</del>")
     assert marked("", "ein", "del") == ""
+    assert marked("a <b> c d", "a x c d e", "mark") == "a <mark>&lt;b&gt;</mark> c d"
+    assert marked("same words", "same words", "mark") == "same words"
 
 
 def test_bars_are_as_high_as_the_values():

@@ -63,7 +63,8 @@ def validation_decoder(
     others = validation_scores(config)
     # Of the pairs whose loss is reckoned: without a blank side, and not too long. Read once, as those are.
     usable = set(source.validation.lines.tolist())
-    pairs = [pair for line, pair in enumerate(source.corpus.pairs("validation"), start=1) if line in usable]
+    lines = enumerate(source.corpus.pairs("validation") if config.training.bleu_every_epochs else (), start=1)
+    pairs = [pair for line, pair in lines if line in usable]
     return partial(_decode, decoder, aligner, metric, others, pairs, config.training.n_samples, world)
 
 

@@ -67,6 +67,7 @@ class BatchLoader:
         self._finished = False
         self._lengths: tuple[np.ndarray, np.ndarray] | None = None
         self._planned: tuple[int, list[np.ndarray], float] | None = None
+        self._counted: dict[int, int] = {}  # batches of epochs that were planned to be counted
 
     def set_epoch(self, epoch: int) -> None:
         """Starts another epoch at its first batch; naming the current epoch changes nothing."""
@@ -95,8 +96,12 @@ class BatchLoader:
         return len(self._plan()[0])
 
     def n_batches(self, epoch: int) -> int:
-        """This rank's batches in an epoch, which is planned for it if it is not the present one."""
-        return len(self) if epoch == self._epoch else len(shard(self._all(epoch), self._rank, self._world_size))
+        """This rank's batches in an epoch, which is planned for it, once, if it is not the present one."""
+        if epoch == self._epoch:
+            return len(self)
+        if epoch not in self._counted:
+            self._counted[epoch] = len(shard(self._all(epoch), self._rank, self._world_size))
+        return self._counted[epoch]
 
     @property
     def padding_efficiency(self) -> float:
