@@ -135,6 +135,14 @@ def test_what_is_chosen_by_name_or_not_there_is_taken_as_a_whole(asked: str) -> 
     assert together([asked]) == COMPOSED
 
 
+def test_a_part_that_may_change_is_chosen_by_name_and_leaves_nothing_of_what_was_there() -> None:
+    saved = {**SAVED, "monitor": {"curves": {"folder": "results/run"}}, "metrics": {"ter": {"case": True}}}
+    new = {"mine": {"folder": "elsewhere"}}
+    now = {**COMPOSED, "monitor": new, "metrics": {}}
+    own = as_before(OmegaConf.create(saved), OmegaConf.create(now), ["name", "monitor.mine.folder", "monitor"])  # type: ignore[arg-type]
+    assert plain(own) == {**saved, "resume": True, "overwrite": False, "monitor": new}
+
+
 @pytest.mark.parametrize("key", ["name", "saved_dir", "results_dir"])
 def test_a_run_that_lies_elsewhere_now_goes_on_there(key: str) -> None:
     expected = {**SAVED, "resume": True, "overwrite": False, key: "other"}

@@ -129,7 +129,7 @@ def test_a_run_goes_on_by_its_name_alone(
 ) -> None:
     whole = tmp_path / "whole"
     shutil.copytree(copied_run.folder, whole, symlinks=True)
-    longer = ["resume=true", "training.max_epochs=3"]
+    longer = ["resume=true", "training.max_epochs=3", "monitor=none", "final.splits=[]"]
     asked = []
     runtime = build.runtime
     monkeypatch.setattr(build, "runtime", lambda *given: asked.append(given) or runtime(*given))
@@ -154,7 +154,7 @@ def test_a_run_goes_on_elsewhere_and_under_another_name(
     shutil.copytree(saved / "run", tmp_path / "kept" / "copy")
     shutil.rmtree(saved)
     (copied_run.folder / "results" / "run").rename(copied_run.folder / "results" / "copy")
-    longer = ["resume=true", "training.max_epochs=3"]
+    longer = ["resume=true", "training.max_epochs=3", "monitor=none", "final.splits=[]"]
     ended = call("train", ["name=copy", f"saved_dir={tmp_path / 'kept'}", *longer], copied_run.folder)
     assert ended.code == 0, ended.err
     assert call("train", ["name=run", *longer], tmp_path / "whole").code == 0
@@ -168,7 +168,7 @@ def test_a_run_goes_on_elsewhere_and_under_another_name(
 def test_what_a_user_keeps_beside_the_checkpoints_stays(copied_run: Any, call: Any) -> None:
     saved = copied_run.folder / "saved" / "run"
     shutil.copytree(saved / "step_000000016", saved / "step_000000016_keep")
-    ended = call("train", ["name=run", "resume=true", "training.max_epochs=3"], copied_run.folder)
+    ended = call("train", ["name=run", "resume=true", "training.max_epochs=3", "monitor=none"], copied_run.folder)
     assert ended.code == 0, ended.err
     assert (saved / "step_000000016_keep" / "model.pt").is_file()
 

@@ -63,7 +63,7 @@ def run(name, load=None, freeze=False, stop_after=None, **choices):
     torch.save(toy["tensors"](trainer), out / f"{name}.{rank}.pt")
 
 def even():
-    return BatchLoader(toy["make_store"](), toy["Even"](40), 3, rank, 2, None)
+    return BatchLoader(toy["make_store"](24), toy["Even"](40), 3, rank, 2, None)
 
 for kind, choices in {
     "momentum": {"optimizer": toy["MOMENTUM"]},

@@ -80,8 +80,8 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
 def as_before(saved: TrainConfig, composed: TrainConfig, keys: Sequence[str]) -> TrainConfig:
     """The config of a run that goes on: its own, with what the command line says on top.
 
-    Where that chooses a part by name (data=files), takes a key away, or is another command's, it has to say all. Where
-    the run lies is what the command line says; it may have been moved or given another name.
+    Where that chooses by name a part that may not change (data=files), takes a key away, or is another command's, it
+    has to say all. Where the run lies is what the command line says; it may have been moved or given another name.
 
     Args:
         saved: of the run's checkpoint.
@@ -89,13 +89,15 @@ def as_before(saved: TrainConfig, composed: TrainConfig, keys: Sequence[str]) ->
         keys: dotted ones or groups, what it changes.
     """
     absent = [key for key in keys if OmegaConf.select(cast(DictConfig, composed), key, default=MISSING) == MISSING]
-    if absent or any((config_dir() / key.split("@")[0]).is_dir() for key in keys):
+    groups = [key for key in keys if (config_dir() / key.split("@")[0]).is_dir()]
+    if absent or not {*groups} <= {*MAY_CHANGE}:
         return composed
     own = copy.deepcopy(saved)
-    for key in [*OmegaConf.missing_keys(saved), "resume", "overwrite", *PLACED, *keys]:
-        OmegaConf.update(cast(DictConfig, own), key, OmegaConf.select(cast(DictConfig, composed), key), force_add=True)
+    for key in [*OmegaConf.missing_keys(saved), "resume", "overwrite", *PLACED, *groups, *keys]:
+        value = OmegaConf.select(cast(DictConfig, composed), key)
+        OmegaConf.update(cast(DictConfig, own), key, value, merge=key not in groups, force_add=True)
     before, now = (f"{config.results_dir}/{config.name}" for config in (saved, composed))
-    for key, folder in flat(plain(saved).get("monitor", {}), "monitor").items():
+    for key, folder in flat(plain(own).get("monitor", {}), "monitor").items():
         if folder == before:  # made of the place, as in configs/monitor
             OmegaConf.update(cast(DictConfig, own), key, now)
     return own
