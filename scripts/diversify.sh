@@ -18,7 +18,7 @@ translated() {
 
 for seed in 1 2 3; do  # with the schedule that the figures of docs/experiments.md were made with
     transformer-train experiment=multi30k_en_de data.root="$root" "$@" \
-        schedule=cosine name="forward_$seed" seed=$seed resume=true 'final.splits=[]'
+        schedule=cosine model/position=sinusoidal name="forward_$seed" seed=$seed resume=true 'final.splits=[]'
     translated "forward_$seed" false
 done
 transformer-train experiment=multi30k_de_en data.root="$root" "$@" name=backward resume=true 'final.splits=[]'
