@@ -33,7 +33,7 @@ LEVERS = {
     "adam": "optimizer=adam optimizer.lr=2.5e-3 ~optimizer.adamw_lr",
     "schedule_free": "optimizer=schedule_free_adamw optimizer.lr=1e-2 ~optimizer.adamw_lr schedule=constant",
     "cosine": "schedule=cosine",
-    "rotary": "model/position=rotary",
+    "sinusoidal": "model/position=sinusoidal",
     "relative": "model/position=relative",
     "alibi": "model/position=alibi",
 }
