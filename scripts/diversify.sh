@@ -16,7 +16,7 @@ translated() {
             decoding.penalty.alpha=1.0
 }
 
-for seed in 1 2 3; do  # with the schedule that the figures of docs/experiments.md were made with
+for seed in 1 2 3; do  # with the schedule and positions that the figures of docs/experiments.md were made with
     transformer-train experiment=multi30k_en_de data.root="$root" "$@" \
         schedule=cosine model/position=sinusoidal name="forward_$seed" seed=$seed resume=true 'final.splits=[]'
     translated "forward_$seed" false

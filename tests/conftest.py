@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -81,22 +82,18 @@ def _with_streams(main: Callable[[], None], stdin: bytes) -> Ended:
     return Ended(code, *told)
 
 
-def _unknown_mode(*_: object, **__: object) -> None:
-    """Stands for what composes the whole config once more, to see whether a file sets hydra.mode; none of ours does."""
-
-
 def call_command(command: str, arguments: Sequence[str], folder: Path, stdin: bytes = b"") -> Ended:
     """Runs transformer-COMMAND in this process, with `folder` as its working directory."""
     main = getattr(entry, command)
     before = Path.cwd(), sys.argv, os.environ.copy()
     GlobalHydra.instance().clear()
     os.chdir(folder)
-    get_mode, Hydra.get_mode = Hydra.get_mode, _unknown_mode
     sys.argv = [f"transformer-{command}", *map(str, arguments)]
     try:
-        return _with_streams(main, stdin)
+        # It would compose the whole config once more, to see whether a file sets hydra.mode; none of ours does.
+        with patch.object(Hydra, "get_mode", return_value=None):
+            return _with_streams(main, stdin)
     finally:
-        Hydra.get_mode = get_mode
         os.chdir(before[0])
         sys.argv = before[1]
         os.environ.clear()

@@ -93,7 +93,7 @@ def as_before(saved: TrainConfig, composed: TrainConfig, keys: Sequence[str]) ->
     if absent or not {*groups} <= {*MAY_CHANGE}:
         return composed
     own = copy.deepcopy(saved)
-    for key in [*OmegaConf.missing_keys(saved), "resume", "overwrite", *PLACED, *groups, *keys]:
+    for key in [*OmegaConf.missing_keys(saved), "resume", "overwrite", *PLACED, *keys]:
         value = OmegaConf.select(cast(DictConfig, composed), key)
         OmegaConf.update(cast(DictConfig, own), key, value, merge=key not in groups, force_add=True)
     before, now = (f"{config.results_dir}/{config.name}" for config in (saved, composed))
