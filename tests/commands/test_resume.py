@@ -130,9 +130,19 @@ def test_a_run_goes_on_as_it_was_but_for_what_is_said() -> None:
     assert together(["seed"])["seed"] == 1  # and is refused later
 
 
-@pytest.mark.parametrize("asked", ["optimizer", "data@data.corpora.a", "n_trials", "optimizer.eps"])
-def test_what_is_chosen_by_name_or_not_there_is_taken_as_a_whole(asked: str) -> None:
+@pytest.mark.parametrize("asked", ["experiment", "data@data.corpora.a", "n_trials", "optimizer.eps"])
+def test_with_an_experiment_or_what_is_not_there_the_command_line_says_all(asked: str) -> None:
     assert together([asked]) == COMPOSED
+
+
+@pytest.mark.parametrize(("asked", "path"), [("optimizer", "optimizer"), ("data@training.data", "training.data")])
+def test_a_part_that_is_chosen_by_name_is_taken_as_a_whole_and_nothing_else(asked: str, path: str) -> None:
+    now = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 1}, "training": {"max_epochs": 9, "data": {"root": "b"}}}
+    got = together([asked], **now)
+    assert OmegaConf.select(OmegaConf.create(got), path) == OmegaConf.select(OmegaConf.create(now), path)
+    before = OmegaConf.create({**SAVED, "resume": True, "overwrite": False})
+    OmegaConf.update(before, path, OmegaConf.select(OmegaConf.create(now), path), merge=False)
+    assert got == before
 
 
 def test_a_part_that_may_change_is_chosen_by_name_and_leaves_nothing_of_what_was_there() -> None:

@@ -80,22 +80,23 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
 def as_before(saved: TrainConfig, composed: TrainConfig, keys: Sequence[str]) -> TrainConfig:
     """The config of a run that goes on: its own, with what the command line says on top.
 
-    Where that chooses by name a part that may not change (data=files), takes a key away, or is another command's, it
-    has to say all. Where the run lies is what the command line says; it may have been moved or given another name.
+    A part that is chosen by name (optimizer=adamw) is the command line's as a whole. Where that takes a key away,
+    chooses an experiment or is another command's, it has to say all. Where the run lies is what the command line says;
+    it may have been moved or given another name.
 
     Args:
         saved: of the run's checkpoint.
         composed: of the command line, with defaults for what it does not say.
         keys: dotted ones or groups, what it changes.
     """
-    absent = [key for key in keys if OmegaConf.select(cast(DictConfig, composed), key, default=MISSING) == MISSING]
-    groups = [key for key in keys if (config_dir() / key.split("@")[0]).is_dir()]
-    if absent or not {*groups} <= {*MAY_CHANGE}:
+    # A group's node: metrics, model/position, metrics@validation_scores.
+    paths = {key.split("@")[-1].replace("/", "."): (config_dir() / key.split("@")[0]).is_dir() for key in keys}
+    if any(OmegaConf.select(cast(DictConfig, composed), path, default=MISSING) == MISSING for path in paths):
         return composed
     own = copy.deepcopy(saved)
-    for key in [*OmegaConf.missing_keys(saved), "resume", "overwrite", *PLACED, *keys]:
-        value = OmegaConf.select(cast(DictConfig, composed), key)
-        OmegaConf.update(cast(DictConfig, own), key, value, merge=key not in groups, force_add=True)
+    for path in [*OmegaConf.missing_keys(saved), "resume", "overwrite", *PLACED, *paths]:
+        value = OmegaConf.select(cast(DictConfig, composed), path)
+        OmegaConf.update(cast(DictConfig, own), path, value, merge=not paths.get(path), force_add=True)
     before, now = (f"{config.results_dir}/{config.name}" for config in (saved, composed))
     for key, folder in flat(plain(own).get("monitor", {}), "monitor").items():
         if folder == before:  # made of the place, as in configs/monitor
