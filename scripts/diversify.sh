@@ -16,12 +16,14 @@ translated() {
             decoding.penalty.alpha=1.0
 }
 
-for seed in 1 2 3; do  # with the schedule and positions that the figures of docs/experiments.md were made with
+# With the schedule and positions that the figures of docs/experiments.md were made with.
+for seed in 1 2 3; do
     transformer-train experiment=multi30k_en_de data.root="$root" "$@" \
         schedule=cosine model/position=sinusoidal name="forward_$seed" seed=$seed resume=true 'final.splits=[]'
     translated "forward_$seed" false
 done
-transformer-train experiment=multi30k_de_en data.root="$root" "$@" name=backward resume=true 'final.splits=[]'
+transformer-train experiment=multi30k_de_en data.root="$root" "$@" \
+    schedule=cosine model/position=sinusoidal name=backward resume=true 'final.splits=[]'
 translated backward true
 transformer-train experiment=multi30k_en_de_diversified data.corpora.real.root="$root" "$@" resume=true 'final.splits=[]'
 exec transformer-train experiment=multi30k_en_de_tuned data.root="$root" "$@" resume=true

@@ -170,7 +170,7 @@ def test_two_processes_do_what_one_does(toy, tmp_path):
     toy.two_processes(WORKER, tmp_path)
     alone = updated(toy.model, World("cpu"), (SENTENCES, SENTENCES[:1]))
     for rank in range(2):
-        losses, weights = torch.load(tmp_path / f"{rank}.pt")
+        losses, weights = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert losses == pytest.approx(alone[0], rel=1e-5)
         for one, other in zip(weights, alone[1], strict=True):
             torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)

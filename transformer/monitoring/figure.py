@@ -118,7 +118,7 @@ def _render(figure: "Figure", kind: str, metadata: dict[str, None]) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # No font on this machine has the character: a box in the picture says so.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Glyph .* missing from (current )?font", category=UserWarning)
         figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
 

@@ -51,6 +51,7 @@ def environment(device: torch.device) -> dict[str, str]:
     facts = {package: _version(package) for package in PACKAGES}
     return {
         **facts,
+        "torch": torch.__version__,  # its package may not tell builds for CPU and for CUDA apart
         "python": platform.python_version(),
         "commit": _git_commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
