@@ -142,6 +142,7 @@ def test_only_what_starts_from_a_checkpoint_misses_it(compose: Compose) -> None:
         "score": {"checkpoint", "src", "tgt"},
         "distill": {"checkpoint", "output"},
         "plot": {"runs", "output"},
+        "export": {"checkpoint", "output"},
         "sweep": set(),
     }
 

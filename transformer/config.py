@@ -249,6 +249,16 @@ class AverageConfig:
 
 
 @dataclass
+class ExportConfig:
+    """`export`."""
+
+    checkpoint: str
+    output: str  # folder
+    quantization: str | None  # of transformer.export.ctranslate2.QUANTIZATIONS; null = float32
+    into: str | None  # language, of a model for several
+
+
+@dataclass
 class PlotConfig:
     """`plot`."""
 
@@ -356,6 +366,7 @@ SCHEMAS: dict[str, type] = {
     "distill": DistillConfig,
     "evaluate": EvaluateConfig,
     "average": AverageConfig,
+    "export": ExportConfig,
     "compare": CompareConfig,
     "score": ScoreConfig,
     "plot": PlotConfig,

@@ -68,12 +68,12 @@ def modes(beam: int, forced: int, free: bool) -> dict[str, dict[str, Any]]:
 
 def available(loaded: build.Loaded) -> list[str]:
     """The contestants that can run here; says which cannot, and why."""
-    reason, names = unfit(loaded), []
+    names = []
     for name in CONTESTANTS:
         package = next((p for prefix, p in NEEDS.items() if name.startswith(prefix)), None)
         if package is not None and importlib.util.find_spec(package) is None:
             print(f"without {name}: the package {package} is not installed")
-        elif package is not None and reason:
+        elif package is not None and (reason := unfit(loaded, name)):
             print(f"without {name}: {reason}")
         else:
             names.append(name)

@@ -1,27 +1,29 @@
-"""The weights of a checkpoint in the form that peers take: CTranslate2's specification, Hugging Face's modules.
-
-Both need sinusoidal positions, scaled dot products, ReLU, and one vocabulary with all three tables tied.
-"""
+"""The weights of a checkpoint in the form that peers take: CTranslate2's, and Hugging Face's modules."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from transformer.build import Loaded
+from transformer.export import ctranslate2
+from transformer.export.ctranslate2 import save
+from transformer.model.transformer import Transformer
 from transformer.special import BOS, EOS, PAD, UNK
 
 
-def unfit(loaded: Loaded) -> str | None:
-    """Why a checkpoint's model cannot be expressed by the peers; None if it can."""
+def unfit(loaded: Loaded, peer: str) -> str | None:
+    """Why a checkpoint's model cannot be expressed by CTranslate2 or Hugging Face; None if it can."""
     config = loaded.config.model
+    if config.tying != "three":
+        return "the model lacks one vocabulary with all tables tied"
+    if peer.startswith("CTranslate2"):
+        return ctranslate2.unfit(cast(Transformer, loaded.model))
     facts = {
         "sinusoidal positions": config.position["_target_"].endswith("Sinusoidal"),
         "scaled dot products": config.score["_target_"].endswith("ScaledDot"),
         "the ReLU": config.activation == "relu",
-        "one vocabulary, all tables tied": config.tying == "three",
     }
     missing = [name for name, there in facts.items() if not there]
     return f"the model lacks {', '.join(missing)}" if missing else None
@@ -33,58 +35,10 @@ def token(id_: int) -> str:
 
 
 def to_ctranslate2(loaded: Loaded, folder: Path) -> None:
-    """Writes a CTranslate2 model, float32."""
-    from ctranslate2.specs import TransformerSpec
-    from ctranslate2.specs.common_spec import Activation
-
-    config, weights = loaded.config.model, loaded.model.state_dict()
-    layers = config.n_encoder_layers, config.n_decoder_layers
-    spec: Any = TransformerSpec.from_config(
-        layers, config.n_heads, pre_norm=config.norm == "pre", activation=Activation.RELU
-    )
-
-    def linear(target: Any, name: str) -> None:
-        target.weight, target.bias = weights[f"{name}.weight"].numpy(), weights[f"{name}.bias"].numpy()
-
-    def norm(target: Any, name: str) -> None:
-        target.gamma, target.beta = weights[f"{name}.weight"].numpy(), weights[f"{name}.bias"].numpy()
-
-    position: Any = loaded.model.src_embedding.position
-    for side, name in ((spec.encoder, "encoder"), (spec.decoder, "decoder")):
-        table = weights["src_embedding.tokens.weight"].numpy()
-        (side.embeddings[0] if name == "encoder" else side.embeddings).weight = table
-        side.scale_embeddings = True
-        side.position_encodings.encodings = position.table.numpy()
-        if config.norm == "pre":
-            norm(side.layer_norm, f"{name}_norm")
-        for i, layer in enumerate(side.layer):
-            ours = f"{name}_layers.{i}"
-            linear(layer.self_attention.linear[0], f"{ours}.self_attention.qkv")
-            linear(layer.self_attention.linear[1], f"{ours}.self_attention.out")
-            norm(layer.self_attention.layer_norm, f"{ours}.residuals.0.norm")
-            last = 1
-            if name == "decoder":
-                linear(layer.attention.linear[0], f"{ours}.cross_attention.query")
-                linear(layer.attention.linear[1], f"{ours}.cross_attention.key_value")
-                linear(layer.attention.linear[2], f"{ours}.cross_attention.out")
-                norm(layer.attention.layer_norm, f"{ours}.residuals.1.norm")
-                last = 2
-            linear(layer.ffn.linear_0, f"{ours}.feed_forward.inner")
-            linear(layer.ffn.linear_1, f"{ours}.feed_forward.out")
-            norm(layer.ffn.layer_norm, f"{ours}.residuals.{last}.norm")
-    spec.decoder.projection.weight = weights["output.weight"].numpy()
-    spec.decoder.projection.bias = np.zeros(len(weights["output.weight"]), dtype=np.float32)
+    """Writes a CTranslate2 model, float32, whose tokens are named after their ids."""
     names = [token(id_) for id_ in range(loaded.tokenizers.tgt.vocab_size)]
-    spec.register_source_vocabulary(names)
-    spec.register_target_vocabulary(names)
-    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = "<s>", "</s>", "<unk>"
-    spec.config.decoder_start_token = "<s>"
-    spec.config.add_source_bos, spec.config.add_source_eos = False, True
-    spec.config.layer_norm_epsilon = 1e-5
-    spec.validate()
-    spec.optimize(quantization=None)
     folder.mkdir(parents=True)
-    spec.save(str(folder))
+    save(cast(Transformer, loaded.model), names, names, folder, None)
 
 
 def to_huggingface(loaded: Loaded) -> torch.nn.Module:

@@ -22,7 +22,7 @@ def pages(call: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
 @pytest.mark.parametrize("command", SCHEMAS)
 def test_a_page_has_its_parts_in_order(command: str, pages: dict[str, str]) -> None:
     page = pages[command]
-    groups = [] if command in ("average", "score", "plot") else ["\nGroups: "]
+    groups = [] if command in ("average", "export", "score", "plot") else ["\nGroups: "]
     parts = [f"Usage: transformer-{command} ", *groups, "\nValues: ", "\nExamples\n"]
     assert [page.count(part) for part in parts] == [1] * len(parts)
     assert sorted(parts, key=page.index) == parts
@@ -37,7 +37,7 @@ def test_only_the_groups_of_a_command_are_offered(pages: dict[str, str]) -> None
     assert offered["evaluate"] == ["decoding", "metrics"]
     assert offered["compare"] == ["decoding", "metrics", "significance"]
     assert offered["sweep"] == ["sweep"]
-    assert offered["average"] == offered["score"] == offered["plot"] == []
+    assert offered["average"] == offered["export"] == offered["score"] == offered["plot"] == []
     assert {"data", "tokenizer", "model", "model/position", "optimizer", "schedule", "experiment"} < set(
         offered["train"]
     )
