@@ -129,7 +129,6 @@ def save(
         raise UserError(f"this model cannot be exported: {reason}")
     if quantization is not None and quantization not in QUANTIZATIONS:
         raise UserError(f"quantization is {quantization}, but must be null or one of {', '.join(QUANTIZATIONS)}")
-    logging.getLogger("ctranslate2").setLevel(logging.ERROR)
     spec = _specification(model)
     _fill(spec, model)
     spec.register_source_vocabulary(list(src_tokens))
@@ -170,6 +169,7 @@ def difference(
     src, tgt = (padded([[*ids, EOS] for ids in side]) for side in (sources, targets))
     with torch.inference_mode():
         ours = token_log_probs(model, src, src == PAD, tgt)
+    ctranslate2.set_log_level(logging.ERROR)  # it warns of each number format that this processor has not
     engine = ctranslate2.Translator(str(folder), device="cpu", compute_type="default")
     theirs = engine.score_batch(
         [[src_tokens[i] for i in ids] for ids in sources], [[tgt_tokens[i] for i in ids] for ids in targets]
