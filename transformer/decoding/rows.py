@@ -107,10 +107,12 @@ class Rows:
         # To go on with a few that have ended costs less than to move the others.
         if self.all_alive or not worth_leaving(n_alive, n_rows):
             return Turn(n_rows)
-        return self._admit(n_rows, n_alive) or self._leave()
+        return self._admit(n_rows, n_alive) or self._leave(n_alive)
 
-    def _leave(self) -> Turn:
-        kept = self.alive.nonzero().flatten()
+    def _leave(self, n_alive: int) -> Turn:
+        # The last take the places of those that have ended, so that few are moved.
+        kept = torch.arange(n_alive, device=self.alive.device)
+        kept[~self.alive[:n_alive]] = n_alive + self.alive[n_alive:].nonzero().flatten()
         self.state.keep(kept)
         turn = Turn(kept.size(0), kept=kept)
         self._carry(turn, kept, kept, kept)
@@ -148,5 +150,5 @@ class Rows:
 
 
 def worth_leaving(n_going: int, n_rows: int) -> bool:
-    """Return whether so few of the rows go on that it pays to change them: an eighth has ended."""
-    return 8 * n_going <= 7 * n_rows
+    """Return whether so few of the rows go on that it pays to change them: a sixteenth has ended."""
+    return 16 * n_going <= 15 * n_rows

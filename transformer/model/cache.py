@@ -10,6 +10,8 @@ from transformer.model.position.base import Offset
 NOBODY = -1
 COLUMNS = 16  # the memory's length is a multiple: torch's softmax of fewer numbers is four times as slow
 TRIM = 0.85  # of a memory's width in use; below it the memory is copied into a narrower one
+GATHER_EVERY = 4  # steps, after which keys that nobody sees any more may go
+GATHERED = 0.75  # of the keys, at most, are left where it pays to move those
 
 
 class LayerCache:
@@ -37,26 +39,37 @@ class LayerCache:
         self.key = memory_key.new_empty(n_sentences, n_heads, capacity * width, d_head)
         self.value = torch.empty_like(self.key)
 
-    def append(self, k: Tensor, v: Tensor, first: int, length: int) -> tuple[Tensor, Tensor]:
-        """Stores k, v (n_sentences, n_heads, width or 1, d_head) in column `length`; returns those from `first` on.
+    def append(self, k: Tensor, v: Tensor, begin: int, length: int) -> tuple[Tensor, Tensor]:
+        """Stores k, v (n_sentences, n_heads, width or 1, d_head) in column `length`; returns all from key `begin` on.
 
         Those of one slot are stored for all.
 
         Returns:
-            keys and values, each float (n_sentences, n_heads, (length + 1 - first) * width, d_head), step-major.
+            keys and values, each float (n_sentences, n_heads, (length + 1) * width - begin, d_head), step-major.
         """
-        width = self.width
-        begin, end, after = first * width, length * width, (length + 1) * width
+        end, after = length * self.width, (length + 1) * self.width
         self.key[:, :, end:after] = k
         self.value[:, :, end:after] = v
         return self.key[:, :, begin:after], self.value[:, :, begin:after]
 
-    def keep(self, sentences: Tensor, begin: int, end: int) -> None:
-        """Drops all sentences but these, (k,) long; keys `begin` to `end` are those that somebody looks at."""
+    def keep(self, n_sentences: int, rows: Tensor, sentences: Tensor, begin: int, end: int) -> None:
+        """Lets `sentences` take the rows `rows`, both (k,) long, and drops those from n_sentences on.
+
+        begin, end: keys `begin` to `end` are those that somebody looks at. Nothing else is copied.
+        """
         # Turned, for rows that are one piece of memory are copied fastest.
-        self.memory_key = _by_column(self.memory_key.transpose(2, 3).index_select(0, sentences).transpose(2, 3))
-        self.memory_value = self.memory_value.index_select(0, sentences)
-        self.key, self.value = (_kept(keys, sentences, begin, end) for keys in (self.key, self.value))
+        self.memory_key = _placed(self.memory_key.transpose(2, 3), n_sentences, rows, sentences).transpose(2, 3)
+        self.memory_value = _placed(self.memory_value, n_sentences, rows, sentences)
+        for keys in (self.key, self.value):
+            used = keys[:, :, begin:end]
+            used[rows] = used[sentences]
+        self.key, self.value = self.key[:n_sentences], self.value[:n_sentences]
+
+    def gather(self, rows: Tensor, begin: int, end: int) -> None:
+        """Copies the keys `rows`, long, counted over sentences and heads, to the places `begin` to `end` of each."""
+        for keys in (self.key, self.value):
+            gathered = keys.flatten(0, 2).index_select(0, rows)
+            keys[:, :, begin:end] = gathered.view(*keys.shape[:2], end - begin, keys.size(3))
 
     def move(self, begin: int, end: int, n_keys: int) -> None:
         """Moves keys `begin` to `end` to the front of a store of n_keys."""
@@ -83,18 +96,22 @@ class DecoderState:
     """The state of a search: `width` hypotheses for each of `n_sentences` sentences.
 
     All sentences are stepped together, each step in the next column of the caches. One that is admitted later begins
-    in a later column and sees none before it.
+    in a later column and sees none before it. Most keys of a beam are soon seen by nobody, for all its hypotheses
+    descend from few: now and then those that are seen are gathered in front of the columns to come.
 
     Args:
         layers: one cache a decoder layer.
         memory_visible: bool (n_sentences, 1, 1, src_len), True = may be looked at.
         width: hypotheses a sentence.
         capacity: most steps of a sentence.
+        gathers: whether keys may be gathered; not where what is added to scores depends on a key's column.
 
     Attributes:
         memory_visible: the same, filled up to a multiple of COLUMNS as the layers' memory is.
         memory_bias: float, of that shape, what it adds to scores.
         first, length: the columns in use, first <= column < length.
+        gathered: bool (n_sentences, width, n), which hypothesis sees which of the keys that were gathered, and stand
+            before the first column.
         offset: the position of the step under way: an int while all sentences began together, then long
             (n_sentences * width,).
         attending: whether steps note their attention to the memory, at the price of torch's fast path in one layer.
@@ -102,7 +119,9 @@ class DecoderState:
             src_len, without what was filled up, it is of a search that admits no sentence.
     """
 
-    def __init__(self, layers: list[LayerCache], memory_visible: Tensor, width: int, capacity: int) -> None:
+    def __init__(
+        self, layers: list[LayerCache], memory_visible: Tensor, width: int, capacity: int, gathers: bool = False
+    ) -> None:
         self.layers, self.src_len = layers, memory_visible.size(-1)
         self.memory_visible = _filled(memory_visible, 3)
         self.memory_bias = as_bias(self.memory_visible)
@@ -112,6 +131,8 @@ class DecoderState:
         self.attention: Tensor | None = None
         # owner[n, j, t]: the slot whose column t belongs to the history of hypothesis j of sentence n.
         self.owner = memory_visible.new_zeros((memory_visible.size(0), width, capacity), dtype=torch.long)
+        self.gathered = memory_visible.new_empty((memory_visible.size(0), width, 0))
+        self._gathers, self._look_at = gathers, GATHER_EVERY
         self._slots = torch.arange(width, device=memory_visible.device)
         self._begun: Tensor | None = None  # the first column of every sentence, long (n_sentences,); None: all 0
 
@@ -123,32 +144,68 @@ class DecoderState:
     def open_step(self) -> None:
         """Makes room for a step and reckons its position; a sentence that has ended but stays stops counting."""
         if self.length == self.owner.size(2):
-            first, n_used = self.first, self.length - self.first
-            n_columns = self.length if 4 * first >= self.length else 2 * self.length
+            free = 0 if self._begun is None else self.begin // self.width
+            n_columns, n_used = self.length if 4 * free >= self.length else 2 * self.length, self.length - free
             for layer in self.layers:
-                layer.move(first * self.width, self.length * self.width, n_columns * self.width)
+                layer.move(free * self.width, self.length * self.width, n_columns * self.width)
             owner = self.owner.new_full((*self.owner.shape[:2], n_columns), NOBODY)
-            owner[:, :, :n_used] = self.owner[:, :, first:]
-            self.owner, self.first, self.length = owner, 0, n_used
-            self._begun = None if self._begun is None else self._begun - first
+            owner[:, :, :n_used] = self.owner[:, :, free:]
+            self.owner, self.first, self.length = owner, self.first - free, n_used
+            self._look_at -= free
+            self._begun = None if self._begun is None else self._begun - free
+        if self._gathers and self.length >= self._look_at:
+            self._gather()
         if self._begun is None:
             self.offset = self.length
         else:
             ages = (self.length - self._begun).clamp(max=self.capacity - 1)
             self.offset = ages.repeat_interleave(self.width)
 
+    @property
+    def begin(self) -> int:
+        """The first key in use."""
+        return self.first * self.width - self.gathered.size(2)
+
     def visible(self) -> Tensor | None:
         """Which cached keys, the step under way included, each hypothesis may look at.
 
         Returns:
-            bool (n_sentences, 1, width, (length + 1 - first) * width), or None when each sees all: where there is but
+            bool (n_sentences, 1, width, (length + 1) * width - begin), or None when each sees all: where there is but
             one hypothesis a sentence, and none was admitted later.
         """
         if self.width == 1 and self._begun is None:
             return None
         self.owner[:, :, self.length] = self._slots
-        mine = self.owner[:, :, self.first : self.length + 1, None] == self._slots
-        return mine.flatten(2).unsqueeze(1)
+        return self._seen(self.length + 1).unsqueeze(1)
+
+    def _seen(self, end: int) -> Tensor:
+        """Which keys before column `end` each hypothesis sees: bool (n_sentences, width, end * width - begin)."""
+        mine = (self.owner[:, :, self.first : end, None] == self._slots).flatten(2)
+        return torch.cat([self.gathered, mine], dim=2) if self.gathered.size(2) else mine
+
+    def _gather(self) -> None:
+        """Leaves only keys that somebody sees, and others in sentences that have fewer, if these are few enough."""
+        self._look_at = self.length + GATHER_EVERY
+        if self.width == 1 and self._begun is None:
+            return
+        seen = self._seen(self.length)
+        wanted = seen.any(dim=1)
+        n_wanted = int(wanted.sum(dim=1).max())
+        if n_wanted > GATHERED * seen.size(2):
+            return
+        places = wanted.byte().argsort(dim=1, descending=True, stable=True)[:, :n_wanted]
+        n_sentences, n_heads, n_keys, _ = self.layers[0].key.shape
+        lists = torch.arange(n_sentences * n_heads, device=places.device).view(n_sentences, n_heads, 1) * n_keys
+        rows, end = (lists + self.begin + places.unsqueeze(1)).flatten(), self.length * self.width
+        for layer in self.layers:
+            layer.gather(rows, end - n_wanted, end)
+        self.gathered = seen.gather(2, places.unsqueeze(1).expand(-1, self.width, -1))
+        self.first = self.length
+
+    def _begin_at(self, first: int) -> None:
+        """Nobody has begun before column `first`."""
+        if first > self.first:
+            self.first, self.gathered = first, self.gathered[:, :, :0]
 
     def bias(self) -> Tensor | None:
         """What `visible` adds to scores: float of its shape, or None."""
@@ -158,17 +215,21 @@ class DecoderState:
     def reorder(self, parents: Tensor) -> None:
         """Hypothesis j of each sentence goes on from the history of parents[:, j], (n_sentences, width) long."""
         if self.width > 1:
-            self.owner = self.owner.gather(1, parents.unsqueeze(-1).expand_as(self.owner))
+            used = self.owner[:, :, self.first : self.length]
+            used.copy_(used.gather(1, parents.unsqueeze(-1).expand_as(used)))
+            self.gathered = self.gathered.gather(1, parents.unsqueeze(-1).expand_as(self.gathered))
 
     def keep(self, sentences: Tensor) -> None:
         """Drops all sentences but these, (k,) long, in this order."""
-        self.owner = self.owner[sentences]
+        self.owner, self.gathered = self.owner[sentences], self.gathered[sentences]
         self.memory_visible, self.memory_bias = self.memory_visible[sentences], self.memory_bias[sentences]
         if self._begun is not None:
             self._begun = self._begun[sentences]
-            self.first = int(self._begun.min())
+            self._begin_at(int(self._begun.min()))
+        n_sentences = sentences.size(0)
+        rows = (sentences != torch.arange(n_sentences, device=sentences.device)).nonzero().flatten()
         for layer in self.layers:
-            layer.keep(sentences, self.first * self.width, self.length * self.width)
+            layer.keep(n_sentences, rows, sentences[rows], self.begin, self.length * self.width)
 
     def admit(self, rows: Tensor, fresh: "DecoderState") -> None:
         """Lets the sentences of `fresh`, which has made no step, take the places of those in `rows`.
@@ -194,7 +255,11 @@ class DecoderState:
         owner = self.owner.new_full((n_sentences, *self.owner.shape[1:]), NOBODY)
         owner[:n_old] = self.owner
         owner[rows] = NOBODY
-        self.owner, self._begun, self.first = owner, begun, int(begun.min())
+        gathered = self.gathered.new_zeros((n_sentences, *self.gathered.shape[1:]))
+        gathered[:n_old] = self.gathered
+        gathered[rows] = False
+        self.owner, self.gathered, self._begun = owner, gathered, begun
+        self._begin_at(int(begun.min()))
 
 
 def _up(n: int) -> int:
@@ -215,11 +280,10 @@ def _by_column(keys: Tensor) -> Tensor:
     return keys.transpose(2, 3).contiguous().transpose(2, 3)
 
 
-def _kept(keys: Tensor, sentences: Tensor, begin: int, end: int) -> Tensor:
-    """Rows of keys (n_sentences, n_heads, n_keys, d_head), copied as far as they are used."""
-    kept = keys.new_empty(sentences.size(0), *keys.shape[1:])
-    kept[:, :, begin:end] = keys[:, :, begin:end].index_select(0, sentences)
-    return kept
+def _placed(x: Tensor, n_sentences: int, rows: Tensor, sentences: Tensor) -> Tensor:
+    """The first n_sentences of x, where `sentences` have taken the rows `rows`, both long (k,)."""
+    x[rows] = x[sentences]
+    return x[:n_sentences]
 
 
 def _moved(keys: Tensor, begin: int, end: int, n_keys: int) -> Tensor:

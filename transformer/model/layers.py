@@ -158,7 +158,7 @@ class DecoderLayer(nn.Module):
         # All slots stand at the same position, so each is projected as a sequence of its own, one long.
         rows = attention.project(x.reshape(n_sentences * width, 1, d_model), offset=state.offset)
         q, k, v = (r.view(n_sentences, width, attention.n_heads, -1).transpose(1, 2) for r in rows)
-        keys, values = cache.append(k, v, state.first, state.length)
+        keys, values = cache.append(k, v, state.begin, state.length)
         n_before = state.length - state.first
         # A position's bias depends on the distance alone, and that is the distance of columns.
         of_position = attention.position.bias(1, n_before + 1, x.device, offset=n_before)

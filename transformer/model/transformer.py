@@ -214,7 +214,8 @@ class Transformer(nn.Module):
             # Whoever sees nothing of a source mixes zeros.
             memory_value = memory_value.masked_fill(src_key_padding_mask[:, None, :, None], 0.0)
             layers.append(LayerCache(memory_key, memory_value, width, capacity))
-        return DecoderState(layers, from_padding(src_key_padding_mask), width, capacity)
+        gathers = self.tgt_embedding.position.bias(1, 1, src.device) is None
+        return DecoderState(layers, from_padding(src_key_padding_mask), width, capacity, gathers)
 
     def step(self, ids: Tensor, state: DecoderState) -> Tensor:
         """Feeds one token to every hypothesis.
