@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer.model.attention import CrossAttention, Mix, NormalizerFactory, ScoreFactory, SelfAttention
@@ -158,12 +159,13 @@ class DecoderLayer(nn.Module):
         # All slots stand at the same position, so each is projected as a sequence of its own, one long.
         rows = attention.project(x.reshape(n_sentences * width, 1, d_model), offset=state.offset)
         q, k, v = (r.view(n_sentences, width, attention.n_heads, -1).transpose(1, 2) for r in rows)
-        keys, values = cache.append(k, v, state.begin, state.length)
-        n_before = state.length - state.first
+        keys, values = cache.append(k, v, state.n_keys, state.n_shown)
+        n_before = state.n_keys // state.width
         # A position's bias depends on the distance alone, and that is the distance of columns.
         of_position = attention.position.bias(1, n_before + 1, x.device, offset=n_before)
         if of_position is not None:
             of_position = of_position.repeat_interleave(state.width, dim=-1)
+            of_position = F.pad(of_position, (0, keys.size(2) - of_position.size(-1)))
             bias = of_position if bias is None else of_position + bias
         mixed = attention.mix(q, keys, values, bias=bias)
         return attention.out(mixed.transpose(1, 2).reshape(n_sentences, width, d_model))

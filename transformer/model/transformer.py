@@ -213,9 +213,9 @@ class Transformer(nn.Module):
             memory_key, memory_value = layer.cross_attention.project_memory(memory)
             # Whoever sees nothing of a source mixes zeros.
             memory_value = memory_value.masked_fill(src_key_padding_mask[:, None, :, None], 0.0)
-            layers.append(LayerCache(memory_key, memory_value, width, capacity))
-        gathers = self.tgt_embedding.position.bias(1, 1, src.device) is None
-        return DecoderState(layers, from_padding(src_key_padding_mask), width, capacity, gathers)
+            layers.append(LayerCache(memory_key, memory_value, width))
+        in_columns = self.tgt_embedding.position.bias(1, 1, src.device) is not None
+        return DecoderState(layers, from_padding(src_key_padding_mask), width, capacity, in_columns)
 
     def step(self, ids: Tensor, state: DecoderState) -> Tensor:
         """Feeds one token to every hypothesis.
