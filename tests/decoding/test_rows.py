@@ -112,16 +112,16 @@ def test_a_turn_carries_what_stays_and_begins_what_is_fresh():
 
 
 def test_a_row_whose_sentence_has_ended_stays_until_a_change_pays(scripted_model, make_script):
-    batch = Batch(torch.arange(16).unsqueeze(1), torch.zeros(16, 1, dtype=torch.bool), torch.full((16,), 9))
+    batch = Batch(torch.arange(32).unsqueeze(1), torch.zeros(32, 1, dtype=torch.bool), torch.full((32,), 9))
     rows = Rows(scripted_model(make_script(9, 1)), batch, 1, Flow())
-    going = torch.ones(16, dtype=torch.bool)
+    going = torch.ones(32, dtype=torch.bool)
     going[3] = False
     assert rows.turn(going).kept is None
     assert (rows.alive.tolist(), rows.ages.tolist()) == (going.tolist(), going.long().tolist())
-    going[3], going[4] = True, False  # what is said of a row that has ended does not matter
-    assert rows.turn(going).kept.tolist() == [0, 1, 2, *range(5, 16)]
-    assert rows.sentences.tolist() == [0, 1, 2, *range(5, 16)]
+    going[3], going[31] = True, False  # what is said of a row that has ended does not matter
+    assert rows.turn(going).kept.tolist() == [0, 1, 2, 30, *range(4, 30)]  # the last take the places of the others
+    assert rows.sentences.tolist() == [0, 1, 2, 30, *range(4, 30)]
     assert rows.all_alive
-    assert rows.turn(torch.zeros(14, dtype=torch.bool)) is None
-    assert worth_leaving(7, 8)
-    assert not worth_leaving(15, 16)
+    assert rows.turn(torch.zeros(30, dtype=torch.bool)) is None
+    assert worth_leaving(15, 16)
+    assert not worth_leaving(31, 32)

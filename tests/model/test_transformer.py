@@ -173,13 +173,13 @@ def walk(model, src, padding, width, n_steps, seed):
 
 @pytest.mark.parametrize("norm", NORMS)
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(width=st.integers(1, 4), seed=st.integers(0, 2**32), fused=st.booleans())
+@given(width=st.integers(1, 4), n_steps=st.integers(1, 20), seed=st.integers(0, 2**32), fused=st.booleans())
 @torch.inference_mode()
-def test_cached_steps_are_the_uncached_pass(make_model, make_src, position, norm, width, seed, fused):
+def test_cached_steps_are_the_uncached_pass(make_model, make_src, position, norm, width, n_steps, seed, fused):
     torch.manual_seed(seed)
     model = make_model(position, norm)
     model.use_fast_paths(fused, bulk_dropout=True)
-    for cached, full in walk(model, *make_src([4, 7, 2, 5]), width, 6, seed):
+    for cached, full in walk(model, *make_src([4, 7, 2, 5]), width, n_steps, seed):
         assert cached.shape[1:] == (width, 29)
         torch.testing.assert_close(cached, full, atol=2e-5, rtol=2e-5)
 
