@@ -18,6 +18,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from transformer.commands import entry
+from transformer.model import product
 
 torch.set_num_threads(1)
 
@@ -197,3 +198,10 @@ def copied_run(run: Run, tmp_path: Path) -> Run:
 def calm() -> list[str]:
     """Overrides of every command that keep this process as it is."""
     return CALM
+
+
+@pytest.fixture
+def multiplied_by():
+    """Chooses who multiplies float32 matrices, for one test."""
+    yield product.use
+    product.use("auto")

@@ -53,7 +53,7 @@ def plain_loop(model: nn.Module, logits: Callable[[Batch], Tensor], precision: P
 
 def ours(shape: Shape, threads: int, precision: Precision) -> Learn:
     """This project, through the pieces that `train` puts together."""
-    world = build.runtime(runtime(threads))
+    world = build.runtime(runtime(threads), None)  # threads divide a batch, as `train` has it unless told otherwise
     layers = LayerShape(shape["d_model"], shape["n_heads"], shape["d_ff"], shape["norm"], "relu", DROPOUT, 0.0, 0.0)
     vocabulary = Vocabulary(shape["vocab_size"], shape["vocab_size"], "three")
     n_layers = shape["n_encoder_layers"], shape["n_decoder_layers"]

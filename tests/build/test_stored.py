@@ -20,7 +20,9 @@ from transformer.config import MachineConfig
 from transformer.error import UserError
 from transformer.training.checkpoint import CONFIG, MANIFEST, MODEL, TRAINING, load_tensors
 
-MACHINE = MachineConfig(device="cpu", threads=None, precision="fp32", fused_attention=True, keep_memory=False)
+MACHINE = MachineConfig(
+    device="cpu", threads=None, precision="fp32", fused_attention=True, keep_memory=False, matmul="auto"
+)
 
 
 def test_a_checkpoint_is_loaded_whole(run: Any) -> None:

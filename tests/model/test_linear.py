@@ -6,7 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from transformer.model.linear import ROWS, Linear, filled_up
+from transformer.model import product
+from transformer.model.linear import Linear
+from transformer.model.product import FEWEST, ROWS
+
+onednn = pytest.mark.skipif(not product.available(), reason="this torch has no oneDNN")
+
+
+@pytest.fixture(autouse=True)
+def _blas():
+    product.use("blas")
+    yield
+    product.use("auto")
 
 
 def through(linear, x, direction, bf16=True):
@@ -49,16 +60,9 @@ def test_batches_of_all_sizes_make_products_of_few_shapes(monkeypatch):
     assert rows == {ROWS, 2 * ROWS}
 
 
-def test_rows_that_were_not_there_are_zeros():
-    rows = filled_up(torch.full((3, 5, 2), 7.0))
-    assert rows.shape == (ROWS, 2)
-    assert rows[:15].eq(7).all()
-    assert not rows[15:].any()
-
-
 @pytest.mark.parametrize(("learning", "dtype"), [(True, None), (False, None), (False, torch.bfloat16)])
 def test_elsewhere_it_is_torchs_to_the_bit(learning, dtype):
-    """In float32, and without gradients in bfloat16 too."""
+    """In float32 by BLAS, and without gradients in bfloat16 too."""
     torch.manual_seed(1)
     linear, x = Linear(4, 6), torch.randn(5, 3, 4)
     with torch.set_grad_enabled(learning), torch.autocast("cpu", dtype=dtype) if dtype else nullcontext():
@@ -85,3 +89,63 @@ def test_what_is_frozen_gets_no_gradient_and_changes_no_other(frozen):
     assert leaves[frozen].grad is None
     for (name, leaf), gradient in zip(leaves.items(), whole[1:], strict=True):
         assert name == frozen or torch.equal(leaf.grad, gradient)
+
+
+@onednn
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32))
+def test_by_onednn_it_is_torchs_but_for_rounding(batch, length, n_in, n_out, seed):
+    product.use("onednn")
+    torch.manual_seed(seed)
+    ours, theirs = Linear(n_in, n_out), nn.Linear(n_in, n_out)
+    theirs.load_state_dict(ours.state_dict())
+    x, direction = torch.randn(batch, length, n_in, requires_grad=True), torch.randn(batch, length, n_out)
+    found, wanted = through(ours, x, direction, bf16=False), through(theirs, x, direction, bf16=False)
+    for ours_is, theirs_is in zip(found, wanted, strict=True):
+        assert ours_is.dtype == torch.float32
+        torch.testing.assert_close(ours_is, theirs_is, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
+
+
+@onednn
+@pytest.mark.parametrize("learning", [True, False])
+def test_onednn_sees_few_shapes_and_no_small_ones(learning, monkeypatch):
+    product.use("onednn")
+    linear, times, rows = Linear(4, 6), product.times, set()
+
+    def watched(x, weight, bias=None):
+        rows.add(x.size(0))
+        return times(x, weight, bias)
+
+    for module in ("linear", "product"):
+        monkeypatch.setattr(f"transformer.model.{module}.times", watched)
+    with torch.set_grad_enabled(learning):
+        for n in range(1, FEWEST + 2 * ROWS + 1):
+            assert linear(torch.ones(n, 4)).shape == (n, 6)
+    assert rows == {FEWEST, FEWEST + ROWS, FEWEST + 2 * ROWS}
+
+
+@onednn
+@pytest.mark.parametrize("frozen", ["x", "weight", "bias"])
+def test_by_onednn_what_is_frozen_gets_no_gradient_and_changes_no_other(frozen):
+    product.use("onednn")
+    torch.manual_seed(1)
+    linear, x = Linear(4, 6), torch.randn(70, 4, requires_grad=True)
+    whole = through(linear, x, torch.ones(70, 6), bf16=False)
+    leaves = {"weight": linear.weight, "bias": linear.bias, "x": x}
+    leaves[frozen].requires_grad_(False)
+    linear(x).sum().backward()
+    assert leaves[frozen].grad is None
+    for (name, leaf), gradient in zip(leaves.items(), whole[1:], strict=True):
+        assert name == frozen or torch.equal(leaf.grad, gradient)
+
+
+@onednn
+def test_weights_by_column_are_weights():
+    product.use("onednn")
+    linear, x = Linear(40, 50), torch.randn(70, 40)
+    with torch.no_grad():
+        by_row = linear(x)
+        linear.weight.data = linear.weight.data.t().contiguous().t()
+        torch.testing.assert_close(linear(x), by_row, rtol=1e-5, atol=1e-5)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer.data.batch import collate
+from transformer.model import product
 from transformer.special import PAD
 from transformer.training import loss as module
 from transformer.training.loss import Objective, chunked_cross_entropy, plain_cross_entropy
@@ -192,3 +193,29 @@ def test_rounded_lengths_change_no_loss(toy):
     assert narrow != wide
     torch.testing.assert_close(sums, others, rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(gradients, more, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not product.available(), reason="this torch has no oneDNN")
+def test_by_onednn_it_is_what_it_is_by_blas(monkeypatch, multiplied_by):
+    generator = torch.Generator().manual_seed(5)
+    hidden, weight = (torch.randn(n, 24, generator=generator).requires_grad_() for n in (300, 101))
+    target, results = torch.randint(0, 101, (300,), generator=generator), []
+    monkeypatch.setattr(module, "_CPU_LOGITS", 128 * 101)
+    for engine in ("blas", "onednn"):
+        multiplied_by(engine)
+        sums = chunked_cross_entropy(hidden, weight, target, 0.1)
+        results.append((sums, *torch.autograd.grad(sums[0], [hidden, weight])))
+    for found, wanted in zip(*results, strict=True):
+        assert found.is_contiguous()
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_few_shapes_are_multiplied_on_a_cpu(monkeypatch, multiplied_by):
+    """For each new one oneDNN, which multiplies in bfloat16 too, makes a program."""
+    multiplied_by("blas")
+    monkeypatch.setattr(module, "_CPU_LOGITS", 1)
+    asked, multiply = set(), torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b, out: asked.add(a.size(0)) or multiply(a, b, out=out))
+    for n in range(1, 130):
+        chunked_cross_entropy(*(x.detach() for x in example(n, seed=n)), 0.1)
+    assert asked == {32, 64}

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer.model.attention import Merged, Mix, xavier_by_part
@@ -17,6 +16,7 @@ from transformer.model.layers import DecoderLayer, EncoderLayer, LayerShape
 from transformer.model.linear import Linear
 from transformer.model.masks import from_padding
 from transformer.model.position.base import Position
+from transformer.model.product import linear
 from transformer.model.recompute import recomputed
 
 TYINGS = ("none", "two", "three")
@@ -239,7 +239,7 @@ class Transformer(nn.Module):
         state.length += 1
         x = self.decoder_norm(x)
         with torch.autocast(x.device.type, enabled=False):  # rounded logits would tie, and ties cost a search time
-            return F.linear(x.float(), self.output.weight)
+            return linear(x.float(), self.output.weight)
 
     @contextmanager
     def recording(self) -> Iterator[Weights]:

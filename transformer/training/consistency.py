@@ -11,9 +11,17 @@ from torch import Tensor
 from torch.linalg import vecdot
 
 from transformer.model.dropout import generator_in_use
+from transformer.model.product import OuterSum, linear
 from transformer.model.transformer import Transformer
 from transformer.special import BOS, PAD
-from transformer.training.loss import Objective, mean_of_prior, product_dtype, rows_at_once, subtract_asked_for
+from transformer.training.loss import (
+    Objective,
+    few_shapes,
+    mean_of_prior,
+    product_dtype,
+    rows_at_once,
+    subtract_asked_for,
+)
 
 # Logits of a view held at a time: several tensors of that size stay in a CPU's cache together.
 _CPU_LOGITS, _ACCELERATOR_LOGITS = 1 << 20, 1 << 26
@@ -138,15 +146,17 @@ def _sweep(
     n_rows = rows_at_once(weight, _CPU_LOGITS, _ACCELERATOR_LOGITS)
     w, smoothing, mean_weight = weight.to(dtype), pairing.smoothing, mean_of_prior(weight, pairing.prior)
     sums = torch.zeros(3, device=weight.device)
-    d_hidden = (torch.empty_like(hidden[0]), torch.empty_like(hidden[1])) if with_gradients else hidden
-    d_weight = torch.zeros_like(weight, dtype=torch.float32)
+    given, (first, target) = target, few_shapes(hidden[0], target, dtype)
+    second, _ = few_shapes(hidden[1], given, dtype)
     n, valid = target.size(0), target != PAD
+    d_hidden = [torch.empty_like(view, dtype=hidden[0].dtype) for view in (first, second)]
+    d_weight = OuterSum(weight, dtype)
     for begin in range(0, n, n_rows):
         # Padding is computed, too, and counts as nothing: how much of it there is, a GPU would have to be waited for.
         rows = slice(begin, min(begin + n_rows, n))
         ok, t_rows = valid[rows].float(), target[rows, None]
-        views = (hidden[0][rows].to(dtype), hidden[1][rows].to(dtype))
-        z = [torch.mm(view, w.T).float() for view in views]
+        views = (first[rows], second[rows])
+        z = [linear(view, w).float() for view in views]
         p = [scores.softmax(dim=1) for scores in z]
         peaks = [scores.amax(dim=1) for scores in z]
         totals = [peak - probability.amax(dim=1).log() for peak, probability in zip(peaks, p, strict=True)]
@@ -164,15 +174,17 @@ def _sweep(
             # Of the cross-entropy only p; what it subtracts, the target and the prior, needs no logits.
             by_logits = gradients[i].mul_(pairing.weight)
             by_logits = (by_logits.add_(p[i], alpha=share) if share else by_logits).to(dtype)
-            d_rows = torch.mm(by_logits, w).float()
+            d_rows = linear(by_logits, w.T).float()
             d_rows.sub_(weight.float()[t_rows[:, 0]], alpha=share * (1 - smoothing))
             d_rows.sub_(mean_weight, alpha=share * smoothing)
             d_hidden[i][rows] = d_rows.mul_(ok[:, None]).to(d_hidden[i].dtype)
-            d_weight.add_(torch.mm(by_logits.T, views[i] * ok[:, None].to(dtype)))
-    if with_gradients:
-        h = pairing.shares[0] * hidden[0].float() + pairing.shares[1] * hidden[1].float()
-        subtract_asked_for(d_weight, h * valid[:, None], target, smoothing, pairing.prior)
-    return sums, *d_hidden, d_weight.to(weight.dtype)
+            d_weight.add(by_logits, views[i] * ok[:, None].to(dtype))
+    if not with_gradients:
+        return sums, *hidden, weight
+    h = pairing.shares[0] * hidden[0].float() + pairing.shares[1] * hidden[1].float()
+    by_weight = d_weight.whole()
+    subtract_asked_for(by_weight, h * valid[: len(h), None], given, smoothing, pairing.prior)
+    return sums, d_hidden[0][: len(h)], d_hidden[1][: len(h)], by_weight.to(weight.dtype)
 
 
 def chunked_two_views(first: Tensor, second: Tensor, weight: Tensor, target: Tensor, pairing: Pairing) -> Tensor:

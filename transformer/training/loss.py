@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer.model.product import FEWEST, ROWS, OuterSum, filled_up, fits, linear
 from transformer.model.transformer import Transformer
 from transformer.special import PAD
 from transformer.training.supply import Supplies
@@ -19,8 +20,17 @@ def product_dtype(x: Tensor) -> torch.dtype:
 
 
 def rows_at_once(weight: Tensor, cpu_logits: int, accelerator_logits: int) -> int:
-    """Rows of a chunk that has about so many logits, at least 64; weight: (vocab_size, d_model)."""
-    return max(64, (cpu_logits if weight.device.type == "cpu" else accelerator_logits) // weight.size(0))
+    """Rows of a chunk that has about so many logits, a multiple of ROWS, at least 64; weight: (vocab_size, d_model)."""
+    n = (cpu_logits if weight.device.type == "cpu" else accelerator_logits) // weight.size(0)
+    return max(FEWEST, n // ROWS * ROWS)
+
+
+def few_shapes(hidden: Tensor, target: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """hidden (n, d_model) as another type, and target (n,); on a CPU filled up with zeros and PAD (`filled_up`)."""
+    if hidden.device.type != "cpu":
+        return hidden.to(dtype), target
+    rows = filled_up(hidden, dtype)
+    return rows, F.pad(target, (0, len(rows) - len(target)), value=PAD)
 
 
 def mean_of_prior(weight: Tensor, prior: Tensor | None) -> Tensor:
@@ -121,19 +131,20 @@ def _sweep(
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, vocab_size = hidden.size(0), weight.size(0)
     n_rows = rows_at_once(weight, _CPU_LOGITS, _ACCELERATOR_LOGITS)
-    h, w = hidden.to(dtype), weight.to(dtype)
-    mean_weight = mean_of_prior(weight, prior)
+    w, mean_weight = weight.to(dtype), mean_of_prior(weight, prior)
+    h, target = few_shapes(hidden, target, dtype)
     valid = target != PAD
     sums = torch.zeros(3, device=hidden.device)
-    d_hidden = torch.empty_like(hidden) if with_gradients else hidden
-    d_weight = torch.zeros_like(weight, dtype=torch.float32) if with_gradients else weight
-    buffer = torch.empty(min(n_rows, n), vocab_size, dtype=dtype, device=hidden.device)
+    d_hidden = torch.empty_like(h, dtype=hidden.dtype) if with_gradients else hidden
+    d_weight = OuterSum(weight, dtype) if with_gradients else None
+    by_onednn = fits(h, w)
+    buffer = torch.empty(0 if by_onednn else min(n_rows, len(h)), vocab_size, dtype=dtype, device=hidden.device)
     wide = buffer if dtype == torch.float32 else torch.empty_like(buffer, dtype=torch.float32)
-    for begin in range(0, n, n_rows):
-        rows = slice(begin, min(begin + n_rows, n))
+    for begin in range(0, len(h), n_rows):
+        rows = slice(begin, min(begin + n_rows, len(h)))
         h_rows, t_rows, ok = h[rows], target[rows], valid[rows].float()
-        narrow = torch.mm(h_rows, w.T, out=buffer[: h_rows.size(0)])
-        z = narrow if wide is buffer else wide[: h_rows.size(0)].copy_(narrow)
+        narrow = linear(h_rows, w) if by_onednn else torch.mm(h_rows, w.T, out=buffer[: len(h_rows)])
+        z = narrow if wide is buffer else wide[: len(h_rows)].copy_(narrow)
         of_target = z.gather(1, t_rows[:, None])[:, 0]
         peak = z.amax(dim=1, keepdim=True)
         # Where nothing is learned, ties, which bfloat16 makes, are told apart: fifteen times the work of a maximum.
@@ -145,20 +156,19 @@ def _sweep(
         sums += torch.stack(
             ((((1 - smoothing) * nll + smoothing * of_prior) * ok).sum(), (nll * ok).sum(), (right.float() * ok).sum())
         )
-        if with_gradients:
+        if d_weight is not None:
             scaled = (h_rows.float() * (ok / total)[:, None]).to(dtype)
             e = e if wide is buffer else narrow.copy_(e)
-            d_rows = torch.mm(e, w).float().mul_((1.0 / total)[:, None])
+            d_rows = linear(e, w.T).float().mul_((1.0 / total)[:, None])
             d_rows.sub_(weight.float()[t_rows], alpha=1 - smoothing).sub_(mean_weight, alpha=smoothing)
             d_hidden[rows] = d_rows.mul_(ok[:, None])
-            if dtype == torch.float32:
-                d_weight.addmm_(e.T, scaled)
-            else:
-                d_weight.add_(torch.mm(e.T, scaled))
-    if with_gradients:
-        subtract_asked_for(d_weight, hidden.float() * valid[:, None], target, smoothing, prior)
-        d_weight = d_weight.to(weight.dtype)
-    return sums, d_hidden, d_weight
+            d_weight.add(e, scaled)
+        del narrow, z, e  # so that the next chunk takes their place
+    if d_weight is None:
+        return sums, hidden, weight
+    by_weight = d_weight.whole()
+    subtract_asked_for(by_weight, hidden.float() * valid[:n, None], target[:n], smoothing, prior)
+    return sums, d_hidden[:n], by_weight.to(weight.dtype)
 
 
 def chunked_cross_entropy(

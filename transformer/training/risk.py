@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transformer.model.dropout import generator_in_use
+from transformer.model.product import OuterSum, linear
 from transformer.model.transformer import Transformer
 from transformer.special import BOS, EOS, PAD
 from transformer.training.loss import Objective, product_dtype, rows_at_once
@@ -51,7 +52,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             w = weight.to(dtype)
             for rows in _chunks(hidden.size(0), weight):
-                z = torch.mm(hidden[rows].to(dtype), w.T).float()
+                z = linear(hidden[rows].to(dtype), w).float()
                 log_sums[rows] = z.logsumexp(dim=1)
                 of_target[rows] = z.gather(1, target[rows, None])[:, 0]
         ctx.save_for_backward(hidden, weight, target, log_sums)
@@ -63,15 +64,15 @@ class _ChunkedLogProbs(torch.autograd.Function):
         hidden, weight, target, log_sums = ctx.saved_tensors
         w = weight.to(ctx.dtype)
         d_hidden = torch.empty_like(hidden)
-        d_weight = torch.zeros_like(weight, dtype=torch.float32)
+        d_weight = OuterSum(weight, ctx.dtype)
         for rows in _chunks(hidden.size(0), weight):
             h = hidden[rows].to(ctx.dtype)
-            d_z = torch.mm(h, w.T).float().sub_(log_sums[rows, None]).exp_().mul_(-grad[rows, None])
+            d_z = linear(h, w).float().sub_(log_sums[rows, None]).exp_().mul_(-grad[rows, None])
             d_z.scatter_add_(1, target[rows, None], grad[rows, None])
             d_z = d_z.to(ctx.dtype)
-            d_hidden[rows] = torch.mm(d_z, w).to(hidden.dtype)
-            d_weight.add_(torch.mm(d_z.T, h))
-        return d_hidden, d_weight.to(weight.dtype), None
+            d_hidden[rows] = linear(d_z, w.T).to(hidden.dtype)
+            d_weight.add(d_z, h)
+        return d_hidden, d_weight.whole().to(weight.dtype), None
 
 
 def _chunks(n: int, weight: Tensor) -> list[slice]:

@@ -1,0 +1,165 @@
+"""Matrix products of float32 on a CPU: by torch's BLAS, or by oneDNN where that is the faster one.
+
+The BLAS of torch's builds for x86, MKL, keeps to AVX2 on processors that are not Intel's. oneDNN, which such a build
+carries too, takes AVX-512 wherever it is: twice the numbers at once.
+"""
+
+import functools
+import platform
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ENGINES = ("auto", "blas", "onednn")
+ROWS = 32  # rows of a product are filled up to a multiple of this
+FEWEST = 64  # rows; fewer are left to BLAS, which starts sooner
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+class _Choice:
+    """What `use` was last told; a class of its own so that it can be read where threads run side by side."""
+
+    engine = "auto"
+
+
+def use(engine: str) -> None:
+    """Chooses for this process who multiplies float32 matrices on a CPU.
+
+    Args:
+        engine: blas, onednn, or auto, with which oneDNN does it where `worthwhile` says so.
+
+    Raises:
+        ValueError: an engine that does not exist, or oneDNN where this torch has none.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"matmul is {engine}, but must be one of {', '.join(ENGINES)}")
+    if engine == "onednn" and not available():
+        raise ValueError(f"matmul is onednn, but torch {torch.__version__} has no oneDNN here: take auto or blas")
+    _Choice.engine = engine
+
+
+def by_onednn() -> bool:
+    """Whether oneDNN multiplies."""
+    return _Choice.engine == "onednn" or (_Choice.engine == "auto" and worthwhile())
+
+
+@functools.cache
+def available() -> bool:
+    """Whether this torch lets oneDNN multiply float32 matrices."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+@functools.cache
+def worthwhile() -> bool:
+    """Whether oneDNN is the faster one: torch computes with AVX-512 here, on a processor that is not Intel's."""
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return wide and available() and torch.backends.mkl.is_available() and not _intel(_CPUINFO)
+
+
+def _intel(cpuinfo: Path) -> bool:
+    known = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else platform.processor()
+    return "GenuineIntel" in known
+
+
+def filled_up(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """(..., width) -> (n, width) of another type, n the next multiple of ROWS; the rows that were not there are zeros.
+
+    For every new shape oneDNN makes a program, which takes about as long as running it, and keeps the last 1,024 of
+    them. Batches of text differ in shape nearly all the time; their rows rounded up do not. What is fitting already
+    comes back as it is.
+    """
+    flat = x.reshape(-1, x.size(-1))
+    n = -(-flat.size(0) // ROWS) * ROWS
+    if n == flat.size(0) and flat.dtype == dtype and flat.is_contiguous():
+        return flat
+    rows = torch.empty(n, flat.size(1), dtype=dtype, device=x.device)
+    rows[: flat.size(0)].copy_(flat)
+    rows[flat.size(0) :].zero_()
+    return rows
+
+
+def times(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W' + b by oneDNN, without gradients.
+
+    Args:
+        x: float32 (n, k), by row or by column.
+        weight: float32 (m, k), by row or by column.
+        bias: float32 (m,) or None.
+
+    Returns:
+        float32 (n, m).
+    """
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product
+
+
+def outer(a: Tensor, b: Tensor) -> Tensor:
+    """A' B by oneDNN, the sum over many rows; the narrower one goes second, which is up to a third faster.
+
+    Args:
+        a: float32 (n, m).
+        b: float32 (n, k).
+
+    Returns:
+        float32 (m, k).
+    """
+    return times(b.T, a.T).T if a.size(1) > b.size(1) else times(a.T, b.T)
+
+
+class OuterSum:
+    """A sum of A' B over chunks of rows, in float32, laid out as whoever multiplies likes it best.
+
+    Args:
+        like: float (m, k), of whose shape and device the sum is.
+        dtype: of the chunks.
+    """
+
+    def __init__(self, like: Tensor, dtype: torch.dtype) -> None:
+        n_rows, n_columns = like.shape
+        self._onednn = fits(like, like) and dtype == torch.float32 and n_rows > n_columns
+        shape = (n_columns, n_rows) if self._onednn else (n_rows, n_columns)
+        self._total = torch.zeros(shape, dtype=torch.float32, device=like.device)
+
+    def add(self, a: Tensor, b: Tensor) -> None:
+        """Adds a' b; a: float (n, m), b: float (n, k), of one type."""
+        if self._onednn:
+            self._total.add_(times(b.T, a.T))
+        elif a.dtype == torch.float32:
+            self._total.addmm_(a.T, b)
+        else:
+            self._total.add_(torch.mm(a.T, b))
+
+    def whole(self) -> Tensor:
+        """The sum, float32 (m, k) by row."""
+        return self._total.T.contiguous() if self._onednn else self._total
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W' + b as `torch.nn.functional.linear` where no gradients are wanted, by whom `use` has chosen.
+
+    Args:
+        x: float (..., k).
+        weight: float (m, k).
+        bias: float (m,) or None.
+
+    Returns:
+        float (..., m).
+    """
+    if fits(x, weight):
+        out = times(filled_up(x, torch.float32), weight, bias)
+        return out[: x.shape[:-1].numel()].view(*x.shape[:-1], weight.size(0))
+    return F.linear(x, weight, bias)
+
+
+def fits(x: Tensor, weight: Tensor) -> bool:
+    """Whether x (..., k) times weight (m, k) is for oneDNN: float32 on a CPU, no autocast, FEWEST rows or more."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.numel() >= FEWEST * x.size(-1)
+        and by_onednn()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
