@@ -18,7 +18,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from transformer.commands import entry
-from transformer.model import product
+from transformer.model import arithmetic
 
 torch.set_num_threads(1)
 
@@ -201,7 +201,7 @@ def calm() -> list[str]:
 
 
 @pytest.fixture
-def multiplied_by():
-    """Chooses who multiplies float32 matrices, for one test."""
-    yield product.use
-    product.use("auto")
+def computed_by():
+    """Chooses how float32 is multiplied, for one test."""
+    yield arithmetic.use
+    arithmetic.use("auto")

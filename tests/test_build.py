@@ -16,7 +16,7 @@ from transformer.evaluation.metrics import Bleu, ChrF
 
 RUNTIME: Any = SimpleNamespace(
     device="cpu", threads=None, precision="fp32", fused_attention=True, chunked_loss=True, bulk_dropout=True,
-    keep_memory=False, matmul="auto", workers=None, recompute=False, deferred=None, sharded=False, compile=False,
+    keep_memory=False, arithmetic="auto", workers=None, recompute=False, deferred=None, sharded=False, compile=False,
 )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def test_three_tables_cannot_be_one_with_two_vocabularies() -> None:
     ("changed", "sentence"),
     [
         ({"device": "tpu"}, "runtime.device is tpu, but must be one of auto, cpu, cuda"),
-        ({"matmul": "mkl"}, "runtime: matmul is mkl, but must be one of auto, blas, onednn"),
+        ({"arithmetic": "mkl"}, "runtime: arithmetic is mkl, but must be one of auto, torch, onednn"),
         ({"threads": 0}, "runtime.threads must be at least 1 or null, not 0"),
     ],
 )

@@ -68,7 +68,7 @@ class MachineConfig:
     precision: str  # fp32, tf32, bf16, fp16
     fused_attention: bool
     keep_memory: bool
-    matmul: str  # auto, blas, onednn; float32 on the CPU
+    arithmetic: str  # auto, torch, onednn; float32 on the CPU
 
 
 @dataclass

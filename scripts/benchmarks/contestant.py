@@ -28,7 +28,7 @@ Decode = Callable[[Ids, int, int | None, int], Ids]  # sources, beam, forced tok
 
 def runtime(threads: int) -> MachineConfig:
     """The machine of every contestant."""
-    return MachineConfig("cpu", threads, precision="fp32", fused_attention=True, keep_memory=True, matmul="auto")
+    return MachineConfig("cpu", threads, precision="fp32", fused_attention=True, keep_memory=True, arithmetic="auto")
 
 
 def longest(source: list[int]) -> int:

@@ -21,7 +21,7 @@ from transformer.error import UserError
 from transformer.training.checkpoint import CONFIG, MANIFEST, MODEL, TRAINING, load_tensors
 
 MACHINE = MachineConfig(
-    device="cpu", threads=None, precision="fp32", fused_attention=True, keep_memory=False, matmul="auto"
+    device="cpu", threads=None, precision="fp32", fused_attention=True, keep_memory=False, arithmetic="auto"
 )
 
 

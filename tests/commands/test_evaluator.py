@@ -30,7 +30,7 @@ class Failing(Bleu):
 
 
 def evaluator(run: Any, folder: Path, metrics: Sequence[Metric], n_members: int = 1) -> Evaluator:
-    machine = MachineConfig("cpu", None, "fp32", fused_attention=True, keep_memory=False, matmul="auto")
+    machine = MachineConfig("cpu", None, "fp32", fused_attention=True, keep_memory=False, arithmetic="auto")
     world = build.runtime(machine)
     loaded = build.load_together([run.best] * n_members, machine, world.device)
     way = Way(plain(loaded.config)["decoding"], loaded.config.translation, Precision("fp32", world.device))

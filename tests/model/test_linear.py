@@ -6,18 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from transformer.model import product
+from transformer.model import arithmetic
+from transformer.model.arithmetic import FEWEST, ROWS
 from transformer.model.linear import Linear
-from transformer.model.product import FEWEST, ROWS
 
-onednn = pytest.mark.skipif(not product.available(), reason="this torch has no oneDNN")
+onednn = pytest.mark.skipif(not arithmetic.available(), reason="this torch has no oneDNN")
 
 
 @pytest.fixture(autouse=True)
-def _blas():
-    product.use("blas")
+def _torch():
+    arithmetic.use("torch")
     yield
-    product.use("auto")
+    arithmetic.use("auto")
 
 
 def through(linear, x, direction, bf16=True):
@@ -62,7 +62,7 @@ def test_batches_of_all_sizes_make_products_of_few_shapes(monkeypatch):
 
 @pytest.mark.parametrize(("learning", "dtype"), [(True, None), (False, None), (False, torch.bfloat16)])
 def test_elsewhere_it_is_torchs_to_the_bit(learning, dtype):
-    """In float32 by BLAS, and without gradients in bfloat16 too."""
+    """In float32 by torch, and without gradients in bfloat16 too."""
     torch.manual_seed(1)
     linear, x = Linear(4, 6), torch.randn(5, 3, 4)
     with torch.set_grad_enabled(learning), torch.autocast("cpu", dtype=dtype) if dtype else nullcontext():
@@ -95,7 +95,7 @@ def test_what_is_frozen_gets_no_gradient_and_changes_no_other(frozen):
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32))
 def test_by_onednn_it_is_torchs_but_for_rounding(batch, length, n_in, n_out, seed):
-    product.use("onednn")
+    arithmetic.use("onednn")
     torch.manual_seed(seed)
     ours, theirs = Linear(n_in, n_out), nn.Linear(n_in, n_out)
     theirs.load_state_dict(ours.state_dict())
@@ -111,14 +111,14 @@ def test_by_onednn_it_is_torchs_but_for_rounding(batch, length, n_in, n_out, see
 @onednn
 @pytest.mark.parametrize("learning", [True, False])
 def test_onednn_sees_few_shapes_and_no_small_ones(learning, monkeypatch):
-    product.use("onednn")
-    linear, times, rows = Linear(4, 6), product.times, set()
+    arithmetic.use("onednn")
+    linear, times, rows = Linear(4, 6), arithmetic.times, set()
 
     def watched(x, weight, bias=None):
         rows.add(x.size(0))
         return times(x, weight, bias)
 
-    for module in ("linear", "product"):
+    for module in ("linear", "arithmetic"):
         monkeypatch.setattr(f"transformer.model.{module}.times", watched)
     with torch.set_grad_enabled(learning):
         for n in range(1, FEWEST + 2 * ROWS + 1):
@@ -129,7 +129,7 @@ def test_onednn_sees_few_shapes_and_no_small_ones(learning, monkeypatch):
 @onednn
 @pytest.mark.parametrize("frozen", ["x", "weight", "bias"])
 def test_by_onednn_what_is_frozen_gets_no_gradient_and_changes_no_other(frozen):
-    product.use("onednn")
+    arithmetic.use("onednn")
     torch.manual_seed(1)
     linear, x = Linear(4, 6), torch.randn(70, 4, requires_grad=True)
     whole = through(linear, x, torch.ones(70, 6), bf16=False)
@@ -143,7 +143,7 @@ def test_by_onednn_what_is_frozen_gets_no_gradient_and_changes_no_other(frozen):
 
 @onednn
 def test_weights_by_column_are_weights():
-    product.use("onednn")
+    arithmetic.use("onednn")
     linear, x = Linear(40, 50), torch.randn(70, 40)
     with torch.no_grad():
         by_row = linear(x)

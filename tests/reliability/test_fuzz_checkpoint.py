@@ -22,7 +22,7 @@ from transformer.training.checkpoint import CONFIG, MANIFEST, TRAINING, load_ten
 
 N = int(os.environ.get("TRANSFORMER_FUZZ_EXAMPLES", "60"))
 fuzz = settings(settings.get_profile("fuzz"), max_examples=N)
-RUNTIME = MachineConfig("cpu", None, "fp32", fused_attention=True, keep_memory=False, matmul="auto")
+RUNTIME = MachineConfig("cpu", None, "fp32", fused_attention=True, keep_memory=False, arithmetic="auto")
 FILES = ["model.pt", "training.pt", CONFIG, "tokenizer/src.model", "tokenizer/src.json", "tokenizer/tokenizers.json"]
 FORBIDDEN = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect")
 forbidden: list[str] = []

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer.model import product
+from transformer.model import arithmetic
 from transformer.model.dropout import drawing_from
 from transformer.special import BOS, EOS, PAD
 from transformer.training import consistency as module
@@ -239,14 +239,14 @@ def test_what_makes_no_sense_is_refused(toy, kind, arguments, told):
         kind(toy.model(), 0.1, True, None, **arguments)
 
 
-@pytest.mark.skipif(not product.available(), reason="this torch has no oneDNN")
-def test_by_onednn_they_are_what_they_are_by_blas(monkeypatch, multiplied_by):
+@pytest.mark.skipif(not arithmetic.available(), reason="this torch has no oneDNN")
+def test_by_onednn_they_are_what_they_are_by_torch(monkeypatch, computed_by):
     generator = torch.Generator().manual_seed(5)
     inputs = [torch.randn(n, 24, generator=generator).requires_grad_() for n in (300, 300, 101)]
     target, results = torch.randint(0, 101, (300,), generator=generator), []
     monkeypatch.setattr(module, "_CPU_LOGITS", 128 * 101)
-    for engine in ("blas", "onednn"):
-        multiplied_by(engine)
+    for engine in ("torch", "onednn"):
+        computed_by(engine)
         sums = chunked_two_views(*inputs, target, Pairing(jensen_shannon, 1.5, (0.3, 0.7), 0.1, None))
         results.append((sums, *torch.autograd.grad(sums[0], inputs)))
     for found, wanted in zip(*results, strict=True):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer.data.batch import collate
-from transformer.model import product
+from transformer.model import arithmetic
 from transformer.special import PAD
 from transformer.training import loss as module
 from transformer.training.loss import Objective, chunked_cross_entropy, plain_cross_entropy
@@ -195,14 +195,14 @@ def test_rounded_lengths_change_no_loss(toy):
     torch.testing.assert_close(gradients, more, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.skipif(not product.available(), reason="this torch has no oneDNN")
-def test_by_onednn_it_is_what_it_is_by_blas(monkeypatch, multiplied_by):
+@pytest.mark.skipif(not arithmetic.available(), reason="this torch has no oneDNN")
+def test_by_onednn_it_is_what_it_is_by_torch(monkeypatch, computed_by):
     generator = torch.Generator().manual_seed(5)
     hidden, weight = (torch.randn(n, 24, generator=generator).requires_grad_() for n in (300, 101))
     target, results = torch.randint(0, 101, (300,), generator=generator), []
     monkeypatch.setattr(module, "_CPU_LOGITS", 128 * 101)
-    for engine in ("blas", "onednn"):
-        multiplied_by(engine)
+    for engine in ("torch", "onednn"):
+        computed_by(engine)
         sums = chunked_cross_entropy(hidden, weight, target, 0.1)
         results.append((sums, *torch.autograd.grad(sums[0], [hidden, weight])))
     for found, wanted in zip(*results, strict=True):
@@ -210,9 +210,9 @@ def test_by_onednn_it_is_what_it_is_by_blas(monkeypatch, multiplied_by):
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_few_shapes_are_multiplied_on_a_cpu(monkeypatch, multiplied_by):
+def test_few_shapes_are_multiplied_on_a_cpu(monkeypatch, computed_by):
     """For each new one oneDNN, which multiplies in bfloat16 too, makes a program."""
-    multiplied_by("blas")
+    computed_by("torch")
     monkeypatch.setattr(module, "_CPU_LOGITS", 1)
     asked, multiply = set(), torch.mm
     monkeypatch.setattr(torch, "mm", lambda a, b, out: asked.add(a.size(0)) or multiply(a, b, out=out))

@@ -7,7 +7,7 @@ import torch
 from transformer.build.part import explained
 from transformer.config import MachineConfig
 from transformer.error import UserError
-from transformer.model import product
+from transformer.model import arithmetic
 from transformer.training.distributed import World
 from transformer.training.memory import keep_memory
 from transformer.training.precision import Precision
@@ -19,7 +19,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def runtime(config: MachineConfig, workers: int | None = 1) -> World:
-    """Sets threads, memory and who multiplies matrices, joins the process group.
+    """Sets threads, memory and arithmetic, joins the process group.
 
     Args:
         config: what is wanted.
@@ -36,7 +36,7 @@ def runtime(config: MachineConfig, workers: int | None = 1) -> World:
     if workers is not None and workers < 1:
         raise UserError(f"runtime.workers must be at least 1 or null, not {workers}")
     with explained("runtime"):
-        product.use(config.matmul)
+        arithmetic.use(config.arithmetic)
     n_workers = workers or min(MOST_WORKERS, torch.get_num_threads())
     with explained("runtime"):
         return World(config.device, n_workers)

@@ -14,7 +14,7 @@ from transformer.error import UserError
 from transformer.export import ctranslate2
 from transformer.model.transformer import Transformer
 
-MACHINE = MachineConfig("cpu", 1, precision="fp32", fused_attention=True, keep_memory=False, matmul="auto")
+MACHINE = MachineConfig("cpu", 1, precision="fp32", fused_attention=True, keep_memory=False, arithmetic="auto")
 FACTS = "export.json"
 
 

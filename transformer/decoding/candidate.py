@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from transformer.error import UserError
+from transformer.model.arithmetic import exp_
 from transformer.special import BOS, EOS, PAD
 
 BLOCK = 64
@@ -37,7 +38,7 @@ def log_sums(logits: Tensor, largest: Tensor) -> Tensor:
     """
     chunk = max(1, CHUNK_ELEMENTS // logits.size(1)) if logits.device.type == "cpu" else logits.size(0)
     pieces = zip(logits.split(chunk), largest.float().split(chunk), strict=True)
-    return torch.cat([(some - shift).exp_().sum(1, keepdim=True) for some, shift in pieces]).log_()
+    return torch.cat([exp_(some - shift).sum(1, keepdim=True) for some, shift in pieces]).log_()
 
 
 def log_probs_at(logits: Tensor, ids: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""A linear map that is fast on a CPU: in bfloat16, and in float32 where torch's BLAS is not the fastest there is."""
+"""A linear map that is fast on a CPU: in bfloat16, and in float32 where torch itself is not the fastest."""
 
 import torch
 from torch import Tensor, nn
 
-from transformer.model.product import filled_up, fits, linear, outer, times
+from transformer.model.arithmetic import filled_up, fits, linear, outer, times
 
 
 class _Narrow(torch.autograd.Function):
@@ -46,7 +46,7 @@ class _Wide(torch.autograd.Function):
 
 
 class Linear(nn.Linear):
-    """x W' + b as torch.nn.Linear, by whoever multiplies fastest on a CPU, in training in few shapes."""
+    """x W' + b as torch.nn.Linear, in the way that is fastest on a CPU; in training in few shapes."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float (..., in_features); float (..., out_features) comes back."""

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from transformer.model.arithmetic import linear
 from transformer.model.attention import Merged, Mix, xavier_by_part
 from transformer.model.cache import DecoderState, LayerCache
 from transformer.model.dropout import Dropout
@@ -16,7 +17,6 @@ from transformer.model.layers import DecoderLayer, EncoderLayer, LayerShape
 from transformer.model.linear import Linear
 from transformer.model.masks import from_padding
 from transformer.model.position.base import Position
-from transformer.model.product import linear
 from transformer.model.recompute import recomputed
 
 TYINGS = ("none", "two", "three")

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.linalg import vecdot
 
+from transformer.model.arithmetic import OuterSum, linear
 from transformer.model.dropout import generator_in_use
-from transformer.model.product import OuterSum, linear
 from transformer.model.transformer import Transformer
 from transformer.special import BOS, PAD
 from transformer.training.loss import (

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer.model.product import FEWEST, ROWS, OuterSum, filled_up, fits, linear
+from transformer.model.arithmetic import FEWEST, ROWS, OuterSum, exp_, filled_up, fits, linear
 from transformer.model.transformer import Transformer
 from transformer.special import PAD
 from transformer.training.supply import Supplies
@@ -149,7 +149,7 @@ def _sweep(
         peak = z.amax(dim=1, keepdim=True)
         # Where nothing is learned, ties, which bfloat16 makes, are told apart: fifteen times the work of a maximum.
         right = of_target >= peak[:, 0] if with_gradients else z.max(dim=1).indices == t_rows
-        e = z.sub_(peak).exp_()
+        e = exp_(z.sub_(peak))
         total = e.sum(dim=1)
         nll = total.log() + peak[:, 0] - of_target
         of_prior = nll + of_target - h_rows.float() @ mean_weight

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from transformer.model.arithmetic import OuterSum, exp_, linear
 from transformer.model.dropout import generator_in_use
-from transformer.model.product import OuterSum, linear
 from transformer.model.transformer import Transformer
 from transformer.special import BOS, EOS, PAD
 from transformer.training.loss import Objective, product_dtype, rows_at_once
@@ -67,7 +67,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
         d_weight = OuterSum(weight, ctx.dtype)
         for rows in _chunks(hidden.size(0), weight):
             h = hidden[rows].to(ctx.dtype)
-            d_z = linear(h, w).float().sub_(log_sums[rows, None]).exp_().mul_(-grad[rows, None])
+            d_z = exp_(linear(h, w).float().sub_(log_sums[rows, None])).mul_(-grad[rows, None])
             d_z.scatter_add_(1, target[rows, None], grad[rows, None])
             d_z = d_z.to(ctx.dtype)
             d_hidden[rows] = linear(d_z, w.T).to(hidden.dtype)

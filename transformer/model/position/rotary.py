@@ -12,6 +12,42 @@ def rotation_angles(max_len: int, d_head: int) -> Tensor:
     return torch.outer(torch.arange(max_len, dtype=torch.float64), frequency)
 
 
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns pairs of numbers, a whole row of all heads at once where that can be.
+
+    Args:
+        x: float (batch, n_heads, length, d_head), as a rule the transposed view of a projection; x_i belongs to
+            x_{i + d_head/2}.
+        cos: of the angles, (length, d_head / 2), or (batch, length, d_head / 2).
+        sin: of the angles, like cos.
+
+    Returns:
+        float, of the shape of x.
+    """
+    batch, n_heads, length, d_head = x.shape
+    half = d_head // 2
+    rows = x.transpose(1, 2)
+    flat = rows.flatten(2)
+    turned = (flat * cos.repeat(*[1] * (cos.dim() - 1), 2 * n_heads)).view(batch, length, n_heads, d_head)
+    turned[..., :half].addcmul_(rows[..., half:], sin.unsqueeze(-2), value=-1)
+    turned[..., half:].addcmul_(rows[..., :half], sin.unsqueeze(-2))
+    return turned.transpose(1, 2)
+
+
+class _Turn(torch.autograd.Function):
+    """`turn`; the gradient is turned back by the same angle: half the operations that torch would record."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(cos, sin)
+        return turn(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+        cos, sin = ctx.saved_tensors
+        return turn(grad, cos, -sin), None, None
+
+
 class Rotary(Position):
     """Queries and keys turned by their position, so that their product depends on the distance alone (RoPE)."""
 
@@ -29,7 +65,5 @@ class Rotary(Position):
     def rotate(self, x: Tensor, offset: Offset = 0) -> Tensor:
         """x (batch, n_heads, length, d_head), each pair (x_i, x_{i + d_head/2}) turned by its position's angle."""
         cos, sin = (rows_at(table, offset, x.size(-2)).to(x.dtype) for table in (self.cos, self.sin))
-        if not isinstance(offset, int):
-            cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # the same for every head
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+        turned: Tensor = _Turn.apply(x, cos, sin)
+        return turned

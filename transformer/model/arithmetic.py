@@ -1,10 +1,12 @@
-"""Matrix products of float32 on a CPU: by torch's BLAS, or by oneDNN where that is the faster one.
+"""Products and exponentials of float32 on a CPU: as torch has them, or by another way where that is the faster one.
 
-The BLAS of torch's builds for x86, MKL, keeps to AVX2 on processors that are not Intel's. oneDNN, which such a build
-carries too, takes AVX-512 wherever it is: twice the numbers at once.
+Torch's builds for x86 multiply matrices and take exponentials by MKL, which keeps to AVX2 on processors that are not
+Intel's. What else such a build carries takes AVX-512 wherever it is, twice the numbers at once: oneDNN for products,
+torch's own kernel for powers of two.
 """
 
 import functools
+import math
 import platform
 from pathlib import Path
 
@@ -12,37 +14,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ENGINES = ("auto", "blas", "onednn")
+WAYS = ("auto", "torch", "onednn")
 ROWS = 32  # rows of a product are filled up to a multiple of this
-FEWEST = 64  # rows; fewer are left to BLAS, which starts sooner
+FEWEST = 64  # rows; fewer are left to torch, which starts sooner
+_AT_ONCE = 64  # numbers that a step of torch's kernels takes, or a multiple of them
+_LOG2_E = math.log2(math.e)
 _CPUINFO = Path("/proc/cpuinfo")
 
 
 class _Choice:
     """What `use` was last told; a class of its own so that it can be read where threads run side by side."""
 
-    engine = "auto"
+    way = "auto"
 
 
-def use(engine: str) -> None:
-    """Chooses for this process who multiplies float32 matrices on a CPU.
+def use(way: str) -> None:
+    """Chooses for this process how float32 is computed with on a CPU.
 
     Args:
-        engine: blas, onednn, or auto, with which oneDNN does it where `worthwhile` says so.
+        way: torch; onednn, with powers of two for exponentials; or auto, which is onednn where `worthwhile` says so.
 
     Raises:
-        ValueError: an engine that does not exist, or oneDNN where this torch has none.
+        ValueError: a way that does not exist, or oneDNN where this torch has none.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"matmul is {engine}, but must be one of {', '.join(ENGINES)}")
-    if engine == "onednn" and not available():
-        raise ValueError(f"matmul is onednn, but torch {torch.__version__} has no oneDNN here: take auto or blas")
-    _Choice.engine = engine
+    if way not in WAYS:
+        raise ValueError(f"arithmetic is {way}, but must be one of {', '.join(WAYS)}")
+    if way == "onednn" and not available():
+        raise ValueError(f"arithmetic is onednn, but torch {torch.__version__} has no oneDNN here: take auto or torch")
+    _Choice.way = way
 
 
 def by_onednn() -> bool:
-    """Whether oneDNN multiplies."""
-    return _Choice.engine == "onednn" or (_Choice.engine == "auto" and worthwhile())
+    """Whether oneDNN multiplies, and powers of two stand for exponentials."""
+    return _Choice.way == "onednn" or (_Choice.way == "auto" and worthwhile())
 
 
 @functools.cache
@@ -109,7 +113,7 @@ def outer(a: Tensor, b: Tensor) -> Tensor:
 
 
 class OuterSum:
-    """A sum of A' B over chunks of rows, in float32, laid out as whoever multiplies likes it best.
+    """A sum of A' B over chunks of rows, in float32, laid out as the way of multiplying wants it.
 
     Args:
         like: float (m, k), of whose shape and device the sum is.
@@ -136,8 +140,22 @@ class OuterSum:
         return self._total.T.contiguous() if self._onednn else self._total
 
 
+def exp_(x: Tensor) -> Tensor:
+    """e to the power of x, float (n, m), in place; as 2^(x log2 e), which costs some last bits, where that is faster.
+
+    A row gives the same bits in whatever batch it stands.
+    """
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not by_onednn():
+        return x.exp_()
+    # What is left over by its vectors torch computes one by one, and rounds otherwise.
+    whole = x.size(1) // _AT_ONCE * _AT_ONCE
+    x[:, :whole].mul_(_LOG2_E).exp2_()
+    x[:, whole:].exp_()
+    return x
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W' + b as `torch.nn.functional.linear` where no gradients are wanted, by whom `use` has chosen.
+    """x W' + b as `torch.nn.functional.linear` where no gradients are wanted, in the way that `use` has chosen.
 
     Args:
         x: float (..., k).

@@ -3,11 +3,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer.model import product
-from transformer.model.product import FEWEST, ROWS, OuterSum, filled_up, fits, linear, outer, use
+from transformer.model import arithmetic
+from transformer.model.arithmetic import FEWEST, ROWS, OuterSum, exp_, filled_up, fits, linear, outer, use
 
-onednn = pytest.mark.skipif(not product.available(), reason="this torch has no oneDNN")
-ENGINES = ["blas", pytest.param("onednn", marks=onednn)]
+onednn = pytest.mark.skipif(not arithmetic.available(), reason="this torch has no oneDNN")
+WAYS = ["torch", pytest.param("onednn", marks=onednn)]
 MANY = torch.ones(FEWEST, 8)
 
 
@@ -24,12 +24,12 @@ def told(monkeypatch, tmp_path):
     def tell(vendor, capability):
         cpuinfo = tmp_path / "cpuinfo"
         cpuinfo.write_text(f"processor : 0\nvendor_id : {vendor}\n")
-        monkeypatch.setattr(product, "_CPUINFO", cpuinfo)
+        monkeypatch.setattr(arithmetic, "_CPUINFO", cpuinfo)
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-        product.worthwhile.cache_clear()
+        arithmetic.worthwhile.cache_clear()
 
     yield tell
-    product.worthwhile.cache_clear()
+    arithmetic.worthwhile.cache_clear()
 
 
 @onednn
@@ -45,25 +45,25 @@ def told(monkeypatch, tmp_path):
 )
 def test_auto_takes_onednn_where_mkl_leaves_avx512_alone(told, vendor, capability, wanted):
     told(vendor, capability)
-    assert product.worthwhile() is wanted
+    assert arithmetic.worthwhile() is wanted
     assert fits(MANY, MANY) is wanted
 
 
 def test_without_cpuinfo_the_processors_name_is_asked(monkeypatch, tmp_path):
-    monkeypatch.setattr(product.platform, "processor", lambda: "Intel64 Family 6, GenuineIntel")
-    assert product._intel(tmp_path / "none")
-    monkeypatch.setattr(product.platform, "processor", lambda: "AMD64 Family 26, AuthenticAMD")
-    assert not product._intel(tmp_path / "none")
+    monkeypatch.setattr(arithmetic.platform, "processor", lambda: "Intel64 Family 6, GenuineIntel")
+    assert arithmetic._intel(tmp_path / "none")
+    monkeypatch.setattr(arithmetic.platform, "processor", lambda: "AMD64 Family 26, AuthenticAMD")
+    assert not arithmetic._intel(tmp_path / "none")
 
 
-def test_an_engine_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="matmul is mkl, but must be one of auto, blas, onednn"):
+def test_a_way_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="arithmetic is mkl, but must be one of auto, torch, onednn"):
         use("mkl")
 
 
 def test_a_torch_without_onednn_says_so(monkeypatch):
-    monkeypatch.setattr(product, "available", lambda: False)
-    with pytest.raises(ValueError, match=r"matmul is onednn, but torch .* has no oneDNN here: take auto or blas"):
+    monkeypatch.setattr(arithmetic, "available", lambda: False)
+    with pytest.raises(ValueError, match=r"arithmetic is onednn, but torch .* has no oneDNN here: take auto or torch"):
         use("onednn")
 
 
@@ -77,7 +77,7 @@ def test_what_does_not_fit():
     assert not fits(MANY.to("meta"), MANY.to("meta"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not fits(MANY, MANY)
-    use("blas")
+    use("torch")
     assert not fits(MANY, MANY)
 
 
@@ -105,11 +105,11 @@ def test_outer_is_the_product_of_the_transposed(n, n_rows, n_columns, seed):
     torch.testing.assert_close(outer(a, b), a.T @ b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("shape", [(70, 40), (40, 70), (70, 100), (100, 70)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_sum_over_chunks_is_the_sum_over_all(engine, shape, dtype):
-    use(engine)
+def test_a_sum_over_chunks_is_the_sum_over_all(way, shape, dtype):
+    use(way)
     torch.manual_seed(1)
     a, b = torch.randn(100, shape[0]).to(dtype), torch.randn(100, shape[1]).to(dtype)
     total = OuterSum(torch.empty(shape), dtype)
@@ -120,13 +120,45 @@ def test_a_sum_over_chunks_is_the_sum_over_all(engine, shape, dtype):
     torch.testing.assert_close(total.whole(), a.float().T @ b.float(), rtol=1e-4, atol=tolerance)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("n", [0, 1, FEWEST - 1, FEWEST, 100])
-def test_linear_is_torchs_but_for_rounding(engine, n):
-    use(engine)
+def test_linear_is_torchs_but_for_rounding(way, n):
+    use(way)
     torch.manual_seed(1)
     x, weight, bias = torch.randn(n, 1, 40), torch.randn(50, 40), torch.randn(50)
     for b in (bias, None):
         wanted = torch.nn.functional.linear(x, weight, b)
         assert linear(x, weight, b).shape == (n, 1, 50)
         torch.testing.assert_close(linear(x, weight, b), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_exponentials_are_exponentials(way, dtype):
+    use(way)
+    ends = torch.tensor([0.0, float("-inf")])
+    x = torch.cat((-torch.logspace(-6, 2, 100), torch.logspace(-6, 1, 100), ends)).to(dtype).expand(3, -1)
+    found, wanted = exp_(x.clone()), x.double().exp()
+    assert found.dtype == dtype
+    assert found[:, -2:].tolist() == [[1.0, 0.0]] * 3
+    # Rounding x log2 e costs as many units in the last place as it has powers of two.
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-38)
+    near = x.abs() < 1
+    torch.testing.assert_close(found[near].double(), wanted[near], rtol=3e-7, atol=0)
+
+
+def test_exponentials_are_taken_in_place():
+    x = torch.zeros(2, 70)
+    assert exp_(x) is x
+    assert x.eq(1).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("width", [3, 64, 100, 300])
+def test_a_row_has_the_same_exponentials_in_every_batch(way, width):
+    use(way)
+    torch.manual_seed(1)
+    x = torch.randn(40, width)
+    alone = torch.cat([exp_(row[None].clone()) for row in x])
+    for begin in range(5):
+        assert torch.equal(exp_(x[begin:].clone()), alone[begin:])
