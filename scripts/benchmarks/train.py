@@ -56,8 +56,8 @@ def started(name: str, folder: Path, size: str, threads: int, precision: str) ->
 
 def measured(
     folder: Path, size: str, windows: list[tuple[int, int]], threads: int, precision: str
-) -> tuple[list[Learner], float]:
-    """All learners, after the same windows of batches in turn; and the matrix-product rate between them, GFLOP/s."""
+) -> tuple[list[Learner], dict[str, float]]:
+    """All learners, after the same windows of batches in turn; and the matrix-product rates between them, GFLOP/s."""
     learners = [started(name, folder, size, threads, precision) for name in available()]
     rates = []
     for begin, end in windows:
@@ -68,14 +68,14 @@ def measured(
         rates.append(gflops(dtype=DTYPES[precision]))
     for learner in learners:
         learner.end()
-    return learners, statistics.median(rates)
+    return learners, {name: statistics.median(rate[name] for rate in rates) for name in rates[0]}
 
 
 def report(
     size: str,
     shape: dict[str, Any],
     learners: list[Learner],
-    rate: float,
+    rates: dict[str, float],
     windows: list[tuple[int, int]],
     batches: list[Batch],
 ) -> list[str]:
@@ -84,21 +84,24 @@ def report(
     tokens = [sum(b.n_tgt_tokens for b in window) for window in used]
     work = [sum(training_flops(shape, *b.src.shape, b.tgt_in.size(1)) for b in window) for window in used]
     speeds = {x.name: statistics.median(n / s for n, s in zip(tokens, x.seconds, strict=True)) for x in learners}
+    of_rates = " | ".join(f"of {name}'s products" for name in rates)
     lines = [
         f"### {size}",
         "",
-        "| system | target tokens/s | this project is | GFLOP/s | of the product rate | peak memory | start |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        f"| system | target tokens/s | this project is | GFLOP/s | {of_rates} | peak memory | start |",
+        f"|---|---:|---:|---:|{'---:|' * len(rates)}---:|---:|",
     ]
     for x in learners:
         reached = statistics.median(w / s for w, s in zip(work, x.seconds, strict=True)) / 1e9
         ratios = [s / first for s, first in zip(x.seconds, learners[0].seconds, strict=True)]
         ratio = "" if x is learners[0] else f"{statistics.median(ratios):.2f} x"
         lines.append(
-            f"| {x.name} | {speeds[x.name]:,.0f} | {ratio} | {reached:.0f} | {100 * reached / rate:.0f}% "
+            f"| {x.name} | {speeds[x.name]:,.0f} | {ratio} | {reached:.0f} "
+            f"| {' | '.join(f'{100 * reached / rate:.0f}%' for rate in rates.values())} "
             f"| {x.megabytes:,.0f} MiB | {x.start_seconds:.1f} s |"
         )
-    return [*lines, "", f"Matrix products of 1,536 x 1,536 in the same run: {rate:.0f} GFLOP/s.", ""]
+    told = ", ".join(f"by {name} {rate:.0f}" for name, rate in rates.items())
+    return [*lines, "", f"Matrix products of 1,536 x 1,536 in the same run, GFLOP/s: {told}.", ""]
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -132,10 +135,10 @@ def main(arguments: argparse.Namespace) -> None:
         (folder / "shapes.json").write_text(json.dumps(shapes), encoding="utf-8")
         for size, n_steps in zip(arguments.sizes, arguments.steps, strict=True):
             windows = [(i * n_steps, (i + 1) * n_steps) for i in range(arguments.rounds)]
-            learners, rate = measured(folder, size, windows, arguments.threads, arguments.precision)
-            lines += report(size, shapes[size], learners, rate, windows, batches)
+            learners, rates = measured(folder, size, windows, arguments.threads, arguments.precision)
+            lines += report(size, shapes[size], learners, rates, windows, batches)
             data[size] = {
-                "gflops": rate,
+                "gflops": rates,
                 "learners": [
                     {"name": x.name, "seconds": x.seconds, "megabytes": x.megabytes, "start": x.start_seconds}
                     for x in learners
