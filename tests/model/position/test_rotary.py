@@ -56,3 +56,31 @@ def test_angles():
 def test_an_odd_head_width_is_refused():
     with pytest.raises(ValueError, match="even head width, but d_model / n_heads is 3"):
         Rotary(12, 4, MAX_LEN)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 7), st.sampled_from([2, 6, 32]), st.booleans())
+def test_gradients_are_those_that_torch_would_record(batch, n_heads, length, d_head, by_row):
+    rotary = Rotary(n_heads * d_head, n_heads, MAX_LEN)
+    offset = torch.randint(0, 9, (batch,)) if by_row else 3
+    projected = torch.randn(batch, length, 3, n_heads, d_head, requires_grad=True)  # as merged projections lie
+    direction = torch.randn(batch, n_heads, length, d_head)
+    places = (offset[:, None] if by_row else offset) + torch.arange(length)
+    cos, sin = ((table[places][:, None] if by_row else table[places]) for table in (rotary.cos, rotary.sin))
+    x = projected[:, :, 1].transpose(1, 2)
+    first, second = x.chunk(2, dim=-1)
+    recorded = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    found = rotary.rotate(x, offset)
+    torch.testing.assert_close(found, recorded)
+    torch.testing.assert_close(
+        *(torch.autograd.grad((out * direction).sum(), projected, retain_graph=True)[0] for out in (found, recorded))
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_numbers_keep_their_type_and_are_rounded_once(dtype):
+    rotary, x = Rotary(12, 2, MAX_LEN), torch.randn(3, 2, 5, 6).to(dtype).requires_grad_()
+    turned, exact = rotary.rotate(x, 4), rotary.rotate(x.detach().double(), 4)
+    assert turned.dtype == dtype
+    torch.testing.assert_close(turned.double(), exact, rtol=torch.finfo(dtype).eps, atol=torch.finfo(dtype).eps)
+    assert torch.autograd.grad(turned.sum(), x)[0].dtype == dtype

@@ -26,12 +26,14 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     batch, n_heads, length, d_head = x.shape
     half = d_head // 2
-    rows = x.transpose(1, 2)
+    # A CPU adds products of 16-bit numbers one by one: four times as slow as with both conversions.
+    dtype = torch.float32 if x.device.type == "cpu" and x.dtype.itemsize == 2 else x.dtype
+    rows, cos, sin = x.transpose(1, 2).to(dtype), cos.to(dtype), sin.to(dtype)
     flat = rows.flatten(2)
     turned = (flat * cos.repeat(*[1] * (cos.dim() - 1), 2 * n_heads)).view(batch, length, n_heads, d_head)
     turned[..., :half].addcmul_(rows[..., half:], sin.unsqueeze(-2), value=-1)
     turned[..., half:].addcmul_(rows[..., :half], sin.unsqueeze(-2))
-    return turned.transpose(1, 2)
+    return turned.transpose(1, 2).to(x.dtype)
 
 
 class _Turn(torch.autograd.Function):
@@ -64,6 +66,6 @@ class Rotary(Position):
 
     def rotate(self, x: Tensor, offset: Offset = 0) -> Tensor:
         """x (batch, n_heads, length, d_head), each pair (x_i, x_{i + d_head/2}) turned by its position's angle."""
-        cos, sin = (rows_at(table, offset, x.size(-2)).to(x.dtype) for table in (self.cos, self.sin))
+        cos, sin = (rows_at(table, offset, x.size(-2)) for table in (self.cos, self.sin))
         turned: Tensor = _Turn.apply(x, cos, sin)
         return turned
