@@ -102,6 +102,7 @@ def test_what_is_full_is_not_copied():
 def test_outer_is_the_product_of_the_transposed(n, n_rows, n_columns, seed):
     torch.manual_seed(seed)
     a, b = torch.randn(n, n_rows), torch.randn(n, n_columns)
+    assert outer(a, b).is_contiguous()
     torch.testing.assert_close(outer(a, b), a.T @ b, rtol=1e-4, atol=1e-4)
 
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from transformer.data.batch import collate
+from transformer.model import arithmetic
 from transformer.model.attention import Mix
 from transformer.model.dropout import Dropout, drawing_from, keep_mask
 from transformer.training.distributed import World
@@ -13,6 +14,8 @@ from transformer.training.divided import Divided, divisible, parts
 from transformer.training.loss import Objective
 from transformer.training.precision import Precision
 from transformer.training.update import Updater
+
+ONEDNN = pytest.mark.skipif(not arithmetic.available(), reason="this torch has no oneDNN")
 
 
 @pytest.fixture
@@ -45,6 +48,44 @@ def test_a_divided_batch_gives_the_gradient_of_the_whole(toy, batch, n_workers):
         for figure in ("loss", "nll", "accuracy", "gradient_norm"):
             assert getattr(one, figure) == pytest.approx(getattr(other, figure), rel=1e-5)
     torch.testing.assert_close(weights(whole), weights(divided), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["torch", pytest.param("onednn", marks=ONEDNN)])
+def test_a_fused_optimizer_learns_from_a_divided_batch_as_from_the_whole(toy, computed_by, way):
+    """Fused kernels read a gradient as if it lay in memory like its parameter, whatever its strides say."""
+    computed_by(way)
+    store = toy.store(80, seed=2)
+    batch = collate([store[i] for i in range(60)], np.arange(60))  # enough rows for oneDNN in each part
+    found = []
+    for n_workers in (1, 2):
+        update = make(toy, n_workers)
+        update.optimizer = torch.optim.Adam(update.objective.parameters(), lr=0.01, eps=1e-3, fused=True)
+        for _ in range(3):
+            update([batch], 1.0)
+        found.append(weights(update))
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-3)
+
+
+class Turned(nn.Module):
+    """An objective whose gradient comes out by column."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, 5))
+
+    def forward(self, src, src_key_padding_mask, tgt_in, tgt_out):
+        del src_key_padding_mask, tgt_in, tgt_out
+        factor = torch.arange(15.0).view(5, 3).T * src.float().mean()
+        return torch.stack(((self.weight * factor).sum(), torch.zeros(()), torch.zeros(())))
+
+
+def test_gradients_lie_like_their_parameters(batch):
+    objective = Turned()
+    divided = Divided(objective, list(objective.parameters()), Precision("fp32", torch.device("cpu")), 2)
+    divided(batch, torch.tensor(1.0))
+    assert objective.weight.grad.stride() == objective.weight.stride()
+    wanted = torch.arange(15.0).view(5, 3).T * sum(part.src.float().mean() for part in parts(batch, 2))
+    torch.testing.assert_close(objective.weight.grad, wanted)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_state_others(toy, batch):

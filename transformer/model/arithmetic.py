@@ -107,9 +107,9 @@ def outer(a: Tensor, b: Tensor) -> Tensor:
         b: float32 (n, k).
 
     Returns:
-        float32 (m, k).
+        float32 (m, k), by row: torch's fused optimizers read gradients as if they lay like their weights.
     """
-    return times(b.T, a.T).T if a.size(1) > b.size(1) else times(a.T, b.T)
+    return times(b.T, a.T).T.contiguous() if a.size(1) > b.size(1) else times(a.T, b.T)
 
 
 class OuterSum:

@@ -90,6 +90,12 @@ class Divided:
         side_by_side(work, range(len(pieces)), results.__setitem__, self.n_workers)
         for i in range(len(pieces)):
             for parameter, gradient in zip(self.parameters, results[i][1], strict=True):
-                if gradient is not None:
-                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                if gradient is None:
+                    continue
+                if parameter.grad is None:
+                    # Laid out like the parameter, as a backward pass would have it: fused optimizers do not look.
+                    fits = gradient.stride() == parameter.stride()
+                    parameter.grad = gradient if fits else torch.empty_like(parameter).copy_(gradient)
+                else:
+                    parameter.grad.add_(gradient)
         return torch.stack([results[i][0] for i in range(len(pieces))]).sum(0)
