@@ -23,7 +23,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 class _Choice:
-    """What `use` was last told; a class of its own so that it can be read where threads run side by side."""
+    """What `use` was last told."""
 
     way = "auto"
 
@@ -70,9 +70,9 @@ def _intel(cpuinfo: Path) -> bool:
 def filled_up(x: Tensor, dtype: torch.dtype) -> Tensor:
     """(..., width) -> (n, width) of another type, n the next multiple of ROWS; the rows that were not there are zeros.
 
-    For every new shape oneDNN makes a program, which takes about as long as running it, and keeps the last 1,024 of
-    them. Batches of text differ in shape nearly all the time; their rows rounded up do not. What is fitting already
-    comes back as it is.
+    For every new shape oneDNN makes a program, which in bfloat16 takes about as long as running it, and keeps the last
+    1,024 of them. Batches of text differ in shape nearly all the time; their rows rounded up do not. What is fitting
+    already comes back as it is.
     """
     flat = x.reshape(-1, x.size(-1))
     n = -(-flat.size(0) // ROWS) * ROWS
