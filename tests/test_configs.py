@@ -51,7 +51,7 @@ class Group:
 
 # Files, a corpus, or a package.
 NEED_MORE = {f"data={name}" for name in ("files", "mixture", "bidirectional")}
-NEED_MORE |= {"metrics=comet", "monitor=mlflow", "monitor=wandb"}
+NEED_MORE |= {"tokenizer=existing", "metrics=comet", "monitor=mlflow", "monitor=wandb"}
 if not importlib.util.find_spec("schedulefree"):
     NEED_MORE.add("optimizer=schedule_free_adamw")
 
@@ -120,7 +120,7 @@ def leaves(config: DictConfig) -> Iterator[tuple[str, Group, Mapping[str, Any]]]
 
 def assert_sound(config: DictConfig, schema: type) -> None:
     """Nothing is missing but what the user must give, and every leaf is what it must be."""
-    given = {"checkpoint", "systems", "src", "tgt", "output", "output_dir", "runs"}
+    given = {"checkpoint", "systems", "src", "tgt", "output", "output_dir", "runs", "tokenizer.folder"}
     assert OmegaConf.missing_keys(config) <= given
     assert set(config) == {field.name for field in fields(schema)}
     for place, group, leaf in leaves(config):

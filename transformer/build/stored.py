@@ -134,7 +134,8 @@ def load_together(folders: Sequence[str | Path], run: MachineConfig, device: tor
     for other in loaded[1:]:
         if other.tokenizers.fingerprint() != first.tokenizers.fingerprint():
             raise UserError(
-                f"{other.folder} has another vocabulary than {first.folder}; models that decode together need the same"
+                f"{other.folder} has another vocabulary than {first.folder}; models that decode together need the same "
+                f"(trained with tokenizer=existing tokenizer.folder={first.folder} the other would have it)"
             )
     if len(loaded) == 1:
         return first

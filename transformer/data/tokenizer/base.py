@@ -17,7 +17,7 @@ from transformer.data.aside import written_aside
 from transformer.data.corpus import Corpus, language_token
 from transformer.error import UserError
 
-_MANIFEST = "tokenizers.json"
+MANIFEST = "tokenizers.json"
 _FORMAT = 1
 _DIRECTED_FORMAT = 2  # with language tokens; a version that knows none of them must not take it for the other
 
@@ -240,7 +240,7 @@ class TokenizerPair:
         }
         if self.language_tokens:
             manifest["language_tokens"] = list(self.language_tokens)
-        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
     def load(folder: Path) -> "TokenizerPair":
@@ -249,13 +249,13 @@ class TokenizerPair:
         Raises:
             UserError: a file is missing, damaged, or written by a later version.
         """
-        manifest = folder / _MANIFEST
+        manifest = folder / MANIFEST
         try:
             content = json.loads(manifest.read_text(encoding="utf-8"))
             version, kinds, digests = content["format"], dict(content["kinds"]), dict(content["sha256"])
             language_tokens = [str(token) for token in content.get("language_tokens", [])]
         except FileNotFoundError as error:
-            raise UserError(f"{folder} holds no tokenizers: {_MANIFEST} is missing") from error
+            raise UserError(f"{folder} holds no tokenizers: {MANIFEST} is missing") from error
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"{manifest} is damaged ({error!r}); copy or train the tokenizers again") from error
         if version not in (_FORMAT, _DIRECTED_FORMAT):
