@@ -218,6 +218,14 @@ def test_a_named_set_is_read_where_sacrebleu_keeps_it(
     assert told.startswith("transformer-evaluate: test set wmt13 de-en is not on disk and cannot be fetched (")
 
 
+def test_a_sentence_at_a_time_gives_the_same_scores(run: Any, call: Any, calm: list[str], tmp_path: Path) -> None:
+    for folder, more in (("many", ""), ("one", "translation.max_tokens=1")):
+        assert evaluate(call, run, calm, tmp_path / folder, *([more] if more else [])).code == 0
+    many, one = (content(tmp_path / folder, "test")["results"][0]["scores"] for folder in ("many", "one"))
+    for name, score in many.items():
+        assert one[name]["value"] == pytest.approx(score["value"], rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [

@@ -106,6 +106,6 @@ def reference_loss(
         return None
     arrays = [(np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)) for a, b in ids]
     lengths = np.asarray([(len(a), len(b)) for a, b in arrays])
-    plan = Sorted(max_tokens).plan(lengths[:, 0], lengths[:, 1], 0, 0)
+    plan = Sorted(max(max_tokens, 2)).plan(lengths[:, 0], lengths[:, 1], 0, 0)
     batches = (collate([arrays[i] for i in indices.tolist()], indices) for indices in plan)
     return validate(Objective(built, 0.0, chunked=True), batches, world, precision)
