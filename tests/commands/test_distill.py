@@ -65,7 +65,7 @@ def test_a_student_trains_on_it_and_keeps_the_real_validation_and_test_splits(
 
 
 def test_real_and_distilled_text_are_mixed_and_validated_on_the_real_split(
-    done: tuple[Path, str], call: Any, quick: list[str], tiny_text: Path, tmp_path: Path
+    done: tuple[Path, str], call: Any, quick: list[str], calm: list[str], tiny_text: Path, tmp_path: Path
 ) -> None:
     folder, _ = done
     settings = [word for word in quick if not word.startswith("data")]
@@ -85,6 +85,9 @@ def test_real_and_distilled_text_are_mixed_and_validated_on_the_real_split(
         "transformer-train: data.corpora.more has no validation split; give it files to validate on, or name another "
         "corpus as data.validation"
     )
+    again = call("distill", ["checkpoint=saved/run/best", "output=again", *GREEDY, *calm], tmp_path)
+    assert again.out.startswith("the text of all corpora of the mixture: real, more; src=FILE is for one of them alone")
+    assert "(120 lines)" in again.out
 
 
 def test_stopped_it_goes_on_behind_the_last_whole_pair(

@@ -18,6 +18,7 @@ from transformer.commands.stream import check_counts, check_files, count_lines, 
 from transformer.commands.text import corpus_of, prepare
 from transformer.config import DistillConfig
 from transformer.data.corpus import Corpus, Pair
+from transformer.data.mixture import MixtureCorpus
 from transformer.data.reader import read_aligned
 from transformer.decoding.translator import Translation, Translator
 from transformer.error import UserError
@@ -267,6 +268,9 @@ def run(config: DistillConfig) -> None:
     aside = output.parent / f".{output.name}.partial"
     facts = _facts(config, how, folders, text)
     with run_lock(aside):
+        if isinstance(text.corpus, MixtureCorpus):
+            named = ", ".join(text.corpus.corpora)
+            print(f"the text of all corpora of the mixture: {named}; src=FILE is for one of them alone", flush=True)
         n_before = begun(aside, facts)
         if n_before:
             print(f"goes on behind line {n_before:,} of {aside}")
