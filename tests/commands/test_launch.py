@@ -322,3 +322,19 @@ def test_the_environment_is_left_as_it_was(call: Any, tmp_path: Path) -> None:
     before = dict(os.environ)
     call("train", ["seed=x"], tmp_path)
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(("n_processes", "told"), [("1", "tidied\nfinalized\n"), ("2", "tidied\n")])
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["trainig.max_epochs=3"], 2)])
+def test_one_of_several_processes_ends_before_the_interpreter_is_taken_apart(
+    n_processes: str, told: str, words: list[str], code: int
+) -> None:
+    late = "type('Late', (), {'__del__': lambda self: write(2, b'finalized\\n')})()"
+    begun = f"import atexit; from os import write; late = {late}; atexit.register(write, 2, b'tidied\\n')"
+    command = [sys.executable, "-c", f"{begun}\nfrom transformer.commands.entry import train; train()", *words]
+    environment = {**os.environ, "WORLD_SIZE": n_processes}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == code
+    assert ended.stderr.endswith(told)
+    assert (code == 0) == ("Usage: transformer-train" in ended.stdout)
+    assert ended.stderr.count("\n") == told.count("\n") + (code == 2)

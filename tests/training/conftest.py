@@ -213,7 +213,8 @@ def two_processes(worker: str, folder: Path) -> Path:
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         }
-        command = [sys.executable, "-c", worker, __file__, str(folder)]
+        ended = f"{worker}\nimport os, sys\nsys.stderr.flush()\nos._exit(0)\n"  # as `launch.leave` does
+        command = [sys.executable, "-c", ended, __file__, str(folder)]
         processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     try:
         errors = [process.communicate(timeout=300)[1] for process in processes]

@@ -3,6 +3,7 @@
 What takes seconds to import, torch above all, is imported behind that: --help and a misspelt key do not wait for it.
 """
 
+import atexit
 import difflib
 import importlib
 import io
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -147,7 +148,22 @@ def launch(command: str, run: Callable[[Any], int | None]) -> None:
             raise
         complain(command, sentence(error, command))
         codes.append(2)
-    sys.exit(max(codes, default=0))
+    leave(max(codes, default=0))
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process.
+
+    As one of several it does not wait for the interpreter to be taken apart: a thread of gloo's that lets go of its
+    last tensor meanwhile would end it with SIGABRT (https://github.com/pytorch/pytorch/pull/179291), and torchrun all
+    others with it. Leaving the process group does not end those threads, for torch itself keeps hold of the group.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def complain(command: str, message: str) -> None:
