@@ -52,7 +52,7 @@ def test_what_is_read_has_been_made_before(started: Started, seeds: dict[str, st
             continue
         assert config.runtime.threads == 1
         assert config.resume
-        if config.name.startswith("student_"):
+        if config.name.startswith(("student_", "cutoff_")):
             assert config.warm_start.checkpoint in saved
             assert config.warm_start.tokenizer == "checkpoint"
             assert OmegaConf.select(config, "data.corpora.real.root") == "raw"
@@ -64,13 +64,14 @@ def test_what_is_read_has_been_made_before(started: Started, seeds: dict[str, st
         saved.add(f"saved/{config.name}/best")
 
 
-def test_the_test_split_is_looked_at_by_the_student_alone(started: Started) -> None:
+def test_the_test_split_is_looked_at_in_the_end_alone(started: Started) -> None:
     trained = [config for command, config in started() if command == "train"]
     assert [(t.name, t.seed, t.data.get("src_language"), list(t.final.splits)) for t in trained] == [
         ("forward_1", 1, "en", []),
         ("forward_2", 2, "en", []),
         ("backward", 1, "de", []),
-        ("student_1", 1, None, ["test"]),
+        ("student_1", 1, None, []),
+        ("cutoff_1", 1, None, ["test"]),
     ]
 
 
@@ -81,12 +82,16 @@ def test_each_seed_has_a_teacher_and_a_student_of_its_own(started: Started) -> N
         ("forward_2", 2),
         ("backward", 1),
         ("student_2", 2),
+        ("cutoff_2", 2),
         ("forward_3", 3),
         ("student_3", 3),
+        ("cutoff_3", 3),
     ]
     assert [t.warm_start.checkpoint for t in trained if t.warm_start.checkpoint] == [
         "saved/forward_2/best",
+        "saved/student_2/best",
         "saved/forward_3/best",
+        "saved/student_3/best",
     ]
 
 
