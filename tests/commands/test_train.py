@@ -313,3 +313,24 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_never_stopped(
     ended = call("train", [*quick, *LONG, "resume=true"], tmp_path)
     assert f"resumed from saved/run/step_{step:09d}, step {step}\n" in ended.out
     assert_same_run(tmp_path, uninterrupted)
+
+
+def test_pairs_of_an_update_that_stands_out_are_told_by_file_and_line(
+    quick: list[str], call: Any, tmp_path: Path, tiny_text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformer.training.progress.Progress.spike", lambda self, loss: True)
+    for side in ("src", "tgt"):
+        lines = (tiny_text / f"train.{side}").read_text().splitlines(keepends=True)
+        for name, own in (("a", lines[:30]), ("b", lines[30:])):
+            (tmp_path / f"{name}.{side}").write_text("".join(own))
+    files = [f"data.train.{side}=[{tmp_path}/a.{side},{tmp_path}/b.{side}]" for side in ("src", "tgt")]
+    messages = "+monitor.messages._target_=transformer.monitoring.messages.Messages"
+    call("train", [*quick, *files, "training.max_epochs=1", messages, "+monitor.messages.folder=kept"], tmp_path)
+    kept = (tmp_path / "kept/messages.txt").read_text()
+    told = re.findall(r"step \d+: loss .*; the longest, line (\d+) of (\S+): '(.*)' = '(.*)'", kept)
+    assert {Path(file).name for _, file, _, _ in told} == {"a.src", "b.src"}
+    for line, file, src, tgt in told:
+        assert Path(file).read_text().splitlines()[int(line) - 1] == src
+        assert Path(file).with_suffix(".tgt").read_text().splitlines()[int(line) - 1] == tgt
+    for numbers, file in re.findall(r"((?:\d+, )*\d+) of (\S+/[ab]\.src)", kept):
+        assert all(1 <= int(n) <= 30 for n in numbers.split(", ")), file

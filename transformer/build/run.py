@@ -18,6 +18,7 @@ from transformer.build.stored import Loaded
 from transformer.build.supply import supplies
 from transformer.build.warm import keeps_tokenizer, provenance, take_up
 from transformer.config import TrainConfig
+from transformer.data.place import Places
 from transformer.data.reader import Pair
 from transformer.decoding.alignment import Aligner
 from transformer.decoding.translator import Translator
@@ -220,7 +221,7 @@ def trainer(config: TrainConfig, world: World, source: Data, start: Loaded | Non
         limits=limits,
         checkpoints=folder,
         observers=observers(config) if world.is_main else [],
-        identify=partial(_identify, source),
+        identify=partial(_identify, source, Places(source.corpus.parts("train"))),
         environment={
             "seed": str(config.seed),
             **{f"{split}_text": text for split, text in source.texts.items()},
@@ -232,16 +233,17 @@ def trainer(config: TrainConfig, world: World, source: Data, start: Loaded | Non
     )
 
 
-def _identify(source: Data, indices: np.ndarray) -> str:
-    """Which pairs of the training split, by line, and the longest of them, as text."""
-    lines = ", ".join(str(line) for line in sorted(source.train.lines[indices].tolist())[:20])
+def _identify(source: Data, places: Places, indices: np.ndarray) -> str:
+    """Which pairs of the training split, by file and line, and the longest of them, as text."""
+    first = places.told(sorted(source.train.lines[indices].tolist())[:20])
     longest = max(indices.tolist(), key=lambda i: int(source.train.src_lengths[i] + source.train.tgt_lengths[i]))
     src, tgt = source.train[longest]
     text = (
         f"{source.tokenizers.src.decode(src.tolist())[:200]!r} = {source.tokenizers.tgt.decode(tgt.tolist())[:200]!r}"
     )
     more = ", ..." if len(indices) > 20 else ""
-    return f"{len(indices)} pairs, lines {lines}{more}; the longest, line {source.train.lines[longest]}: {text}"
+    where = places.told([int(source.train.lines[longest])])
+    return f"{len(indices)} pairs, {first}{more}; the longest, {where}: {text}"
 
 
 def _write_static(config: TrainConfig, source: Data, folder: Path) -> None:
