@@ -213,7 +213,7 @@ def two_processes(worker: str, folder: Path) -> Path:
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         }
-        ended = f"{worker}\nimport os, sys\nsys.stderr.flush()\nos._exit(0)\n"  # as `launch.leave` does
+        ended = f"{worker}\nfrom transformer.commands.launch import leave\nleave(0)\n"  # as the commands end
         command = [sys.executable, "-c", ended, __file__, str(folder)]
         processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     try:

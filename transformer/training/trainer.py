@@ -232,7 +232,8 @@ class Trainer:
 
     def _say(self, what: str, pairs: np.ndarray) -> None:
         pairs = np.concatenate(self.world.gather(pairs))  # those of the update, whichever process had them
-        self._tell("on_message", f"step {self.progress.step}: {what}; {self.identify(pairs)}")
+        if self.observers:  # on one process, where others need not read files to name the pairs as well
+            self._tell("on_message", f"step {self.progress.step}: {what}; {self.identify(pairs)}")
 
     def _left_out(self, update: Update, pairs: np.ndarray) -> bool:
         """Counts an update that was left out; after many in a row goes back, after several times ends the run."""
