@@ -7,7 +7,7 @@
 #
 # DIR has the raw files; KEY=VALUE is for all trainings, such as runtime.threads=1 runtime.precision=bf16. For each of
 # SEEDS (1 if not given) the model of that seed goes on from saved/forward_SEED/best to saved/student_SEED/best and from
-# there to saved/cutoff_SEED/best, which is the result.
+# there to saved/multi30k_en_de_SEED/best, which is the result.
 set -eu
 [ $# -ge 1 ] || { echo "diversify.sh: name the folder with the raw files of Multi30k" >&2; exit 2; }
 root=$1
@@ -16,7 +16,7 @@ shift
 teacher() {  # SEED [KEY=VALUE ...]
     seed=$1
     shift
-    transformer-train experiment=multi30k_en_de data.root="$root" "$@" \
+    transformer-train experiment=multi30k_en_de_teacher data.root="$root" "$@" \
         name="forward_$seed" seed="$seed" resume=true 'final.splits=[]'
 }
 
@@ -35,8 +35,8 @@ transformer-train experiment=multi30k_de_en data.root="$root" "$@" name=backward
 translated backward saved/backward/best true
 for n in ${SEEDS:-1}; do
     case $n in 1 | 2) ;; *) teacher "$n" "$@" ;; esac
-    transformer-train experiment=multi30k_en_de_diversified data.corpora.real.root="$root" "$@" \
+    transformer-train experiment=multi30k_en_de_student data.corpora.real.root="$root" "$@" \
         warm_start.checkpoint="saved/forward_$n/best" name="student_$n" seed="$n" resume=true 'final.splits=[]'
-    transformer-train experiment=multi30k_en_de_cutoff data.corpora.real.root="$root" "$@" \
-        warm_start.checkpoint="saved/student_$n/best" name="cutoff_$n" seed="$n" resume=true
+    transformer-train experiment=multi30k_en_de data.corpora.real.root="$root" "$@" \
+        warm_start.checkpoint="saved/student_$n/best" name="multi30k_en_de_$n" seed="$n" resume=true
 done

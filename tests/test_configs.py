@@ -174,8 +174,8 @@ def test_what_goes_with_two_choices_is_taken_with_both_and_not_otherwise(
 def test_an_experiment_named_by_hand_takes_the_place_of_the_corpus_s(compose: Compose) -> None:
     assert compose("train").name == "bundled"
     assert compose("train", "data=files").name == "run"
-    assert compose("train", "experiment=multi30k_en_de").data._target_.endswith("Multi30kCorpus")
-    assert compose("train", "experiment=multi30k_en_de").name == "multi30k_en_de"
+    assert compose("train", "experiment=multi30k_en_de_fast").data._target_.endswith("Multi30kCorpus")
+    assert compose("train", "experiment=multi30k_en_de_fast").name == "multi30k_en_de_fast"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiment").glob("*.yaml")), ids=lambda path: path.stem)

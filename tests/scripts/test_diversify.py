@@ -52,7 +52,7 @@ def test_what_is_read_has_been_made_before(started: Started, seeds: dict[str, st
             continue
         assert config.runtime.threads == 1
         assert config.resume
-        if config.name.startswith(("student_", "cutoff_")):
+        if config.name.startswith(("student_", "multi30k_")):
             assert config.warm_start.checkpoint in saved
             assert config.warm_start.tokenizer == "checkpoint"
             assert OmegaConf.select(config, "data.corpora.real.root") == "raw"
@@ -71,7 +71,7 @@ def test_the_test_split_is_looked_at_in_the_end_alone(started: Started) -> None:
         ("forward_2", 2, "en", []),
         ("backward", 1, "de", []),
         ("student_1", 1, None, []),
-        ("cutoff_1", 1, None, ["test"]),
+        ("multi30k_en_de_1", 1, None, ["test"]),
     ]
 
 
@@ -82,10 +82,10 @@ def test_each_seed_has_a_teacher_and_a_student_of_its_own(started: Started) -> N
         ("forward_2", 2),
         ("backward", 1),
         ("student_2", 2),
-        ("cutoff_2", 2),
+        ("multi30k_en_de_2", 2),
         ("forward_3", 3),
         ("student_3", 3),
-        ("cutoff_3", 3),
+        ("multi30k_en_de_3", 3),
     ]
     assert [t.warm_start.checkpoint for t in trained if t.warm_start.checkpoint] == [
         "saved/forward_2/best",
