@@ -118,10 +118,10 @@ def check(leaf: Mapping[str, Any], where: str, family: type | tuple[type, ...], 
         if name in _KEYWORDS:
             continue
         if name not in known:
-            raise UserError(
-                f"{where} has no argument {name!r}; {leaf['_target_']} takes: {', '.join(known) or 'none'}; where an "
-                f"experiment sets it, ~{where}.{name} takes it out"
-            )
+            told = f"{where} has no argument {name!r}; {leaf['_target_']} takes: {', '.join(known) or 'none'}"
+            if "[" not in where:  # Hydra takes nothing out of a list
+                told += f"; where an experiment sets it, ~{where}.{name} takes it out"
+            raise UserError(told)
         hint = hints.get(name, Any)
         if not _fits(value, hint):
             raise UserError(f"{where}.{name} is {value!r}, but must be {_told(hint)}")

@@ -60,6 +60,7 @@ def test_mistakes_are_one_sentence(copied_run: Any, call: Any) -> None:
         "checkpoints=[saved/run/last,data]": "data is no checkpoint: ",
         "checkpoints=[saved/run/last,saved/run/step_000000016]": "saved/run/last is given more than once, as step_0000",
         "run=saved/run last=2 output=saved/run/step_000000099": "saved/run/step_000000099 would be taken for a step ",
+        "checkpoints=[saved/run/last] output=/proc/x/y": "checkpoint /proc/x/y could not be written ([Errno 2] No such",
         "checkpoints=[saved/run/last] output=saved": "saved exists; choose another output, or remove it first",
     }
     before = sorted(folder.rglob("*"))

@@ -84,6 +84,8 @@ def test_mistakes_are_one_sentence(run: Any, call: Any, calm: list[str], texts: 
         "systems=[good,nofile] ref=ref": "nofile does not exist; correct the path or put the file there",
         f"systems=[good,{run.best}] ref=ref": f"system {run.best} is a checkpoint, so it needs source text; say ",
         "systems=[good,worse] ref=ref into=de": "into is de, but no system is a checkpoint; leave it out and say ref=",
+        "systems=[good,worse] ref=ref decoding.beam_size=3": "decoding.beam_size is given, but no system is a checkpoi",
+        "systems=[good,worse] ref=ref translation.max_tokens=9": "translation.max_tokens is given, but no system is ",
         "systems=[good,worse] testset=wmt14": "testset is wmt14, but no system is a checkpoint; leave it out and say ",
         "systems=[good,worse] ref=ref testset=wmt14": "ref is ref and testset is wmt14; give one of the two",
         "systems=[good,worse] ref=ref split=a": "ref is ref and split is a; give one of the two",

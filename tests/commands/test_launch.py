@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from transformer.commands import launch
@@ -239,6 +240,28 @@ def test_a_full_disk_without_a_name_is_that_of_the_fullest_folder_written_to(
     monkeypatch.setattr("transformer.commands.attempt.fullest", lambda config: "results_dir=/b")
     ended = started(OSError(28, "No space left on device"), call, tmp_path, monkeypatch)
     assert ended.sentence == "transformer-translate: results_dir=/b: No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            RuntimeError(
+                "[fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+            ),
+            "memory ran out (9 bytes were wanted); take less at once: ",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has"),
+            "memory ran out (2.50 GiB were wanted); take less at once: ",
+        ),
+        (MemoryError(), "memory ran out; take less at once: smaller batches (batching.max_tokens, translation.max"),
+    ],
+)
+def test_memory_that_runs_out_is_told(
+    error: Exception, told: str, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert started(error, call, tmp_path, monkeypatch).sentence.startswith(f"transformer-translate: {told}")
 
 
 def test_an_interrupted_command_has_the_shell_s_exit_code(

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transformer.commands.stream import check_counts, check_files, count_lines, input_lines, json_line, requests
+from transformer.commands.stream import (
+    check_counts,
+    check_files,
+    check_standard_input,
+    count_lines,
+    input_lines,
+    json_line,
+    requests,
+)
 from transformer.decoding.request import Request
 from transformer.error import UserError
 
@@ -53,6 +61,26 @@ def test_one_file_by_two_names_is_one_output(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="input and output are the same file"):
         check_files([str(tmp_path / "a")], [str(tmp_path / "b")])
     check_files([str(tmp_path / "a")], [str(tmp_path / "c"), None])
+
+
+def test_a_file_that_is_read_from_standard_input_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_text("x\n")
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    with (tmp_path / "a").open() as read, (tmp_path / "a").open("a") as end, (tmp_path / "c").open("w") as other:
+        monkeypatch.setattr("sys.stdin", read)
+        monkeypatch.setattr("sys.stdout", other)
+        check_standard_input([None, str(tmp_path / "d"), str(tmp_path / "c"), "/dev/null"])
+        for output in ("a", "b"):
+            with pytest.raises(UserError, match=f"standard input comes from the file that .*/{output} is written to"):
+                check_standard_input([None, str(tmp_path / output)])
+        monkeypatch.setattr("sys.stdout", end)
+        with pytest.raises(UserError, match="the file that standard output is written to"):
+            check_standard_input([None])
+    check_standard_input([None])  # both are closed
+    monkeypatch.setattr("sys.stdin", None)
+    check_standard_input([str(tmp_path / "a")])
 
 
 @given(st.text())

@@ -124,6 +124,8 @@ def test_the_search_may_be_another(translate: Translate) -> None:
         (["input=."], "input . is a folder; name a file in it"),
         (["input=latin"], "latin, line 2: byte 0xe9 at position 4 is not UTF-8; convert the file to UTF-8"),
         (["input=in", "output=no/such/out"], "output no/such/out cannot be written (No such file or directory)"),
+        (["input=in", "output="], "an output is named by an empty string; name a file, or leave it out"),
+        (["input="], "an input is named by an empty string; name a file, or leave it out"),
         (["input=in", "output=."], "output . cannot be written (Is a directory)"),
         (["input=in", "output=in"], "input and output are the same file, in; name another output"),
         (["input=in", "output=./in"], "input and output are the same file, in; name another output"),

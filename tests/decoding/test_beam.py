@@ -188,6 +188,12 @@ def test_impossible_sizes_are_refused(beam_size, n_best):
         Beam(beam_size, n_best, Wu(1.0), early_stopping=True)
 
 
+def test_slots_are_numbered_in_16_bits():
+    assert Beam(2**15 - 1, 1, Wu(1.0), early_stopping=True).width == 2**15 - 1
+    with pytest.raises(UserError, match="beam_size must be at most 32767, not 32768"):
+        Beam(2**15, 1, Wu(1.0), early_stopping=True)
+
+
 @given(st.integers(1, 5), st.sampled_from([9, 70, 300]), seeds)
 @settings(max_examples=40, deadline=None)
 def test_a_discount_of_nothing_chooses_the_same(width, vocab_size, seed):

@@ -76,6 +76,14 @@ def test_minimum_length_follows_the_source_but_not_beyond_the_maximum():
     assert hidden(state) == [[[], []], [[], []]]
 
 
+@pytest.mark.parametrize(("ratio", "offset"), [(1e300, 0), (1e30, 10**30), (0.0, 10**30)])
+def test_a_minimum_beyond_all_numbers_is_the_maximum(ratio, offset):
+    state = MinLength(ratio, offset).start(Bounds(torch.tensor([4, 1]), torch.tensor([2, 2]), width=2))
+    assert hidden(state) == [[[EOS], [EOS]], [[EOS], [EOS]]]
+    state.advance(torch.zeros(2, 2), torch.zeros(2, 2))
+    assert hidden(state) == [[[], []], [[], []]]
+
+
 @given(st.integers(0, 10**6), st.integers(0, 9), st.integers(1, 7))
 @settings(max_examples=25, deadline=None)
 def test_translations_are_long_enough(scripted_model, make_script, run_search, seed, offset, max_length):
@@ -105,3 +113,6 @@ def test_impossible_settings_are_refused():
         NoRepeat(0)
     with pytest.raises(UserError, match=r"-0\.5 and 1"):
         MinLength(-0.5, 1)
+    for ratio in (float("nan"), float("inf")):
+        with pytest.raises(UserError, match=f"must be finite and not negative, but are {ratio} and 1"):
+            MinLength(ratio, 1)

@@ -98,6 +98,12 @@ def test_a_pair_too_long_for_the_model_is_refused(scripted_model, make_script):
         list(scorer.score([("a b c", "a")]))
 
 
+def test_a_model_that_gives_nan_is_refused(scripted_model):
+    scorer = Scorer(scripted_model(lambda sentence, prefix: torch.full((len(WORDS),), torch.nan)), Pair(), 100, "cpu")
+    with pytest.raises(UserError, match="the model's log-probabilities are not a number"):
+        list(scorer.score([("a", "b")]))
+
+
 def test_impossible_numbers_are_refused(scripted_model, make_script):
     with pytest.raises(UserError, match="max_tokens must be at least 1, not 0"):
         Scorer(scripted_model(make_script(9, 1)), Pair(), 0, "cpu")

@@ -156,6 +156,8 @@ def test_maximum_lengths_follow_the_source():
     search = Echo()
     list(make(search, ratio=1.5, offset=3).translate(["a b c", "a"]))
     assert search.max_lengths == [[7, 4]]
+    list(make(search, ratio=1e308, offset=3).translate(["a b c"]))
+    assert search.max_lengths[1] == [2**30 + 3]
 
 
 def test_a_source_beyond_the_model_is_cut_with_a_warning_that_names_the_line(caplog):

@@ -1,6 +1,7 @@
 """A command's run with a config that stands: what the user can mend becomes one sentence and exit code 2."""
 
 import errno
+import re
 import shutil
 import signal
 import sys
@@ -86,10 +87,27 @@ def attempt(run: Run, config: DictConfig, command: str) -> tuple[int, str]:
             raise  # a descriptor that is none, a child that was not there: no user can mend that
         place = error.filename or (fullest(config) if error.errno == errno.ENOSPC else None)
         message = f"{place}: {error.strerror}" if place else error.strerror or str(error)
+    except (RuntimeError, MemoryError) as error:
+        if not (message := _memory_message(error)):
+            raise
     except KeyboardInterrupt:
         return 128 + signal.SIGINT, ""
     complain(command, message)
     return 2, message
+
+
+def _memory_message(error: Exception) -> str:
+    """What to tell where memory ran out, on a GPU or on the CPU; nothing for another error."""
+    from transformer.training.update import out_of_memory  # torch is there by now, where this can happen
+
+    if not out_of_memory(error):
+        return ""
+    asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
+    told = f" ({asked[1]} were wanted)" if asked else ""
+    return (
+        f"memory ran out{told}; take less at once: smaller batches "
+        "(batching.max_tokens, translation.max_tokens), a narrower search (decoding.beam_size, decoding.n_best)"
+    )
 
 
 def fullest(config: DictConfig) -> str | None:

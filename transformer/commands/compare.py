@@ -7,6 +7,7 @@ from pathlib import Path
 from transformer import build
 from transformer.commands import entry
 from transformer.commands.name import names
+from transformer.commands.override import asked
 from transformer.commands.result import labels, note, translated, write_hypotheses
 from transformer.commands.search import Way, differing_note, way
 from transformer.commands.stream import check_files
@@ -78,6 +79,9 @@ def run(config: CompareConfig) -> None:
         for key in ("testset", "into", "data_root"):
             if (value := getattr(config, key)) is not None:
                 raise UserError(f"{key} is {value}, but no system is a checkpoint; leave it out and say ref=FILE")
+        for override in asked():
+            if override.key.split(".")[0] in ("decoding", "translation"):
+                raise UserError(f"{override.key} is given, but no system is a checkpoint: nothing is translated")
     ways = {name: way(config, system.config, precision) for name, system in loaded.items()}
     first = next(iter(loaded.values()), None)
     split, sources, references = _lines(config, first)

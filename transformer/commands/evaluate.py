@@ -6,13 +6,16 @@ from transformer import build
 from transformer.commands import entry
 from transformer.commands.evaluator import Evaluator
 from transformer.commands.name import names
-from transformer.commands.result import case_note, keep_earlier, labels, note, show, shown, write
+from transformer.commands.result import case_note, files_of, keep_earlier, labels, note, show, shown, write
 from transformer.commands.search import differing_note, warn_of_members, way
+from transformer.commands.stream import check_files
 from transformer.commands.text import check_choice, texts
 from transformer.config import EvaluateConfig
 from transformer.error import UserError
 from transformer.evaluation.metrics import check_resamples
 from transformer.evaluation.report import Row, text_table
+
+TABLE = "evaluation"  # what the files of all systems together are called
 
 
 def _folder(config: EvaluateConfig, loaded: build.Loaded) -> Path:
@@ -29,6 +32,8 @@ def _evaluated(config: EvaluateConfig, name: str, evaluator: Evaluator) -> list[
     rows = []
     for split, pairs in texts(config, evaluator.loaded).items():
         file = split if alone else f"{split}.{name.replace('/', '_').replace(' ', '')}"
+        written = files_of(evaluator.folder, file) + ([] if alone else files_of(evaluator.folder, TABLE))
+        check_files([config.src, config.ref], written)
         row, hypotheses = evaluator.evaluate(name, split, pairs, file)
         show(shown(pairs, hypotheses, config.n_shown))
         rows.append(row)
@@ -66,8 +71,8 @@ def run(config: EvaluateConfig) -> None:
     print(text_table(rows))
     print(note(case_note(lowercase, rows)), note(differing_note(ways)), sep="", end="")
     if folder and len(rows) > 1:
-        keep_earlier(folder, "evaluation", {"systems": told})
-        write(folder, "evaluation", rows, {"systems": told})
+        keep_earlier(folder, TABLE, {"systems": told})
+        write(folder, TABLE, rows, {"systems": told})
     print(f"written to {folder}: hypotheses, scores as JSON and Markdown")
 
 

@@ -12,6 +12,8 @@ from transformer.evaluation.report import Row, as_data, markdown_table
 from transformer.monitoring.record import finite
 from transformer.monitoring.terminal import printable
 
+ENDINGS = ("hyp.txt", "json", "md")  # of the files of one evaluation
+
 
 def labels(names: Sequence[str]) -> dict[str, str]:
     """A short label for each path: its last two parts, or as many as tell it from the others."""
@@ -37,6 +39,11 @@ def write(folder: Path, name: str, rows: Sequence[Row], facts: dict[str, object]
     return path
 
 
+def files_of(folder: Path, name: str) -> list[str]:
+    """The files that an evaluation of this name writes."""
+    return [str(folder / f"{name}.{ending}") for ending in ENDINGS]
+
+
 def keep_earlier(folder: Path, name: str, facts: dict[str, object]) -> None:
     """Gives the files of another evaluation, which those of this one would replace, names of their own, and says so.
 
@@ -56,7 +63,7 @@ def keep_earlier(folder: Path, name: str, facts: dict[str, object]) -> None:
     if before == json.loads(json.dumps(facts)):
         return
     number = next(n for n in itertools.count(1) if not (folder / f"{name}.{n}.json").exists())
-    for ending in ("hyp.txt", "json", "md"):
+    for ending in ENDINGS:
         if (folder / f"{name}.{ending}").exists():
             (folder / f"{name}.{ending}").rename(folder / f"{name}.{number}.{ending}")
     print(f"what {folder} had of {name}, an evaluation of another kind, is {name}.{number}.json and so on now")

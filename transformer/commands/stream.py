@@ -7,10 +7,11 @@ import io
 import itertools
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import IO, Any, TextIO, TypeVar
 
 from transformer.data.reader import read_lines
 from transformer.decoding.request import Request
@@ -76,6 +77,8 @@ def _phrases(column: str) -> tuple[str, ...]:
 def check_files(inputs: Iterable[str | None], outputs: Iterable[str | None]) -> None:
     """Refuses what would cost the user a file: the output is emptied before the input is read."""
     sources = [path for path in inputs if path is not None]
+    if "" in sources:
+        raise UserError("an input is named by an empty string; name a file, or leave it out")
     for source in sources:
         if not Path(source).exists():
             raise UserError(f"input {source} does not exist; correct the path or put the file there")
@@ -84,6 +87,8 @@ def check_files(inputs: Iterable[str | None], outputs: Iterable[str | None]) -> 
         if not os.access(source, os.R_OK):
             raise UserError(f"input {source} must not be read by you; change its permissions")
     targets = [path for path in outputs if path is not None]
+    if "" in targets:
+        raise UserError("an output is named by an empty string; name a file, or leave it out")
     for number, target in enumerate(targets):
         if reason := _unwritable(Path(target)):
             raise UserError(f"output {target} cannot be written ({reason})")
@@ -93,6 +98,27 @@ def check_files(inputs: Iterable[str | None], outputs: Iterable[str | None]) -> 
         is_file = Path(target).is_file() or not Path(target).exists()  # /dev/null may be named twice
         if is_file and Path(target).resolve() in [Path(other).resolve() for other in targets[:number]]:
             raise UserError(f"two outputs are the same file, {target}; name another for one of them")
+
+
+def check_standard_input(outputs: Iterable[str | None]) -> None:
+    """Refuses to write to the file that standard input comes from; an output that is None is standard output."""
+    if (read := _file_behind(sys.stdin)) is None:
+        return
+    for output in outputs:
+        path = Path(output) if output is not None else None
+        written = _file_behind(sys.stdout) if path is None else path.stat() if path.is_file() else None
+        if written is not None and os.path.samestat(read, written):
+            told = output or "standard output"
+            raise UserError(f"standard input comes from the file that {told} is written to; name another output")
+
+
+def _file_behind(stream: IO[Any] | None) -> os.stat_result | None:
+    """The file that a standard stream was redirected to, None for a pipe, a terminal, or where it is closed."""
+    try:
+        found = os.fstat(stream.fileno()) if stream is not None else None
+    except (OSError, ValueError):
+        return None
+    return found if found is not None and stat.S_ISREG(found.st_mode) else None
 
 
 def _unwritable(path: Path) -> str:

@@ -16,6 +16,7 @@ from transformer.commands.search import warn_of_members, way
 from transformer.commands.stream import (
     begun,
     check_files,
+    check_standard_input,
     count_lines,
     input_lines,
     output_file,
@@ -47,6 +48,8 @@ def _check(config: TranslateConfig) -> None:
             "alignments=FILE nor heatmaps=FOLDER with heatmap=mean"
         )
     check_files([config.input], [config.output, config.alignments])
+    if config.input is None:
+        check_standard_input([config.output, config.alignments or config.output])
     if config.heatmaps and Path(config.heatmaps).exists() and not Path(config.heatmaps).is_dir():
         raise UserError(f"heatmaps is {config.heatmaps}, which is a file; name a folder")
 

@@ -12,7 +12,7 @@ from transformer.decoding.batch import Batch, Flow
 from transformer.decoding.candidate import DEAD, best_candidates, best_continuations
 from transformer.decoding.coverage import Coverage
 from transformer.decoding.demand import start_rules
-from transformer.decoding.history import Finished, History
+from transformer.decoding.history import WIDEST, Finished, History
 from transformer.decoding.penalty import LengthPenalty
 from transformer.decoding.required import Required, in_turn
 from transformer.decoding.rows import Rows
@@ -139,6 +139,8 @@ class Beam(Search):
             raise UserError(f"coverage must be a finite number and not negative, but is {coverage}")
         if beam_size < 1:
             raise UserError(f"beam_size must be at least 1, not {beam_size}")
+        if beam_size > WIDEST:
+            raise UserError(f"beam_size must be at most {WIDEST}, not {beam_size}")
         if not 1 <= n_best <= beam_size:
             raise UserError(f"n_best ({n_best}) must be at least 1 and at most beam_size ({beam_size})")
         self.beam_size = beam_size

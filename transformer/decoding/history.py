@@ -7,6 +7,8 @@ from transformer.decoding.penalty import LengthPenalty
 from transformer.decoding.search import Hypothesis
 from transformer.special import PAD
 
+WIDEST = 2**15 - 1  # slots of a sentence, which are numbered in 16 bits
+
 
 class History:
     """The tokens of all hypotheses as a tree: at every step each slot has a token and the slot of its parent.

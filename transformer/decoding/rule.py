@@ -1,5 +1,6 @@
 """What a translation may not do, whatever the model says: hidden tokens, step by step."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from transformer.error import UserError
 from transformer.special import EOS, UNK
 
 HIDDEN = float("-inf")
+MOST = 2**30  # tokens, where a ratio asks for more
 
 
 @dataclass(frozen=True)
@@ -76,18 +78,20 @@ class NoRepeat(Rule):
 class MinLength(Rule):
     """A translation has at least ratio * source tokens + offset tokens, EOS counted, or as many as it may have.
 
-    Raises UserError for a negative ratio or offset.
+    Raises UserError for a ratio that is negative or not finite, or a negative offset.
     """
 
     def __init__(self, ratio: float, offset: int) -> None:
-        if ratio < 0 or offset < 0:
-            raise UserError(f"ratio and offset of MinLength must not be negative, but are {ratio} and {offset}")
+        if not 0 <= ratio < math.inf or offset < 0:
+            raise UserError(
+                f"ratio and offset of MinLength must be finite and not negative, but are {ratio} and {offset}"
+            )
         self.ratio = ratio
         self.offset = offset
 
     def start(self, bounds: Bounds) -> RuleState:
         """Return a state that counts steps."""
-        least = (self.ratio * bounds.src_lengths).long() + self.offset
+        least = (self.ratio * bounds.src_lengths).clamp(max=MOST).long() + min(self.offset, MOST)
         return _MinLengthState(torch.minimum(least, bounds.max_lengths))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from transformer.data.tokenizer.base import TokenizerPair
-from transformer.decoding.candidate import log_probs_at
+from transformer.decoding.candidate import log_probs_at, refuse_nan
 from transformer.decoding.search import StepModel
 from transformer.decoding.translator import batches, evaluating, padded, untold
 from transformer.error import UserError
@@ -90,7 +90,7 @@ class Scorer:
         """Yield the score of each (source, target) pair of lines, in order; either may be blank.
 
         Raises UserError, with the pair's number, where a side is longer than the model can take: the probability of a
-        part would be taken for that of the whole.
+        part would be taken for that of the whole; and where the model gives NaN.
         """
         remaining = iter(pairs)
         n_before = 0
@@ -108,8 +108,9 @@ class Scorer:
             for indices in batches(lengths, self.max_tokens):
                 src = padded([[*sources[i], EOS] for i in indices]).to(self.device)
                 tgt = padded([[*targets[i], EOS] for i in indices]).to(self.device)
-                found = token_log_probs(self.model, src, src == PAD, tgt).tolist()
-                for i, row in zip(indices, found, strict=True):
+                found = token_log_probs(self.model, src, src == PAD, tgt)
+                refuse_nan(found)
+                for i, row in zip(indices, found.tolist(), strict=True):
                     numbers = row[: len(targets[i]) + 1]
                     tokens = self.tokenizers.tgt.tokens([*targets[i], EOS])
                     scores[i] = PairScore(sum(numbers), tokens, numbers)

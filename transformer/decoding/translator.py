@@ -14,6 +14,7 @@ from transformer.data.tokenizer.base import Directed, TokenizerPair
 from transformer.decoding.batch import Flow, untold
 from transformer.decoding.demand import Demand
 from transformer.decoding.request import Constraint, Request
+from transformer.decoding.rule import MOST
 from transformer.decoding.search import Hypothesis, NoTranslationError, Search, StepModel
 from transformer.error import UserError
 from transformer.special import EOS, PAD
@@ -240,7 +241,7 @@ class Translator:
         return max(1, self.max_tokens // self.search.width // src_len)
 
     def _max_length(self, job: Job, demand: Demand) -> int:
-        length = int(self.limit.ratio * len(job.ids)) + self.limit.offset + demand.n_tokens - 1
+        length = int(min(self.limit.ratio * len(job.ids), MOST)) + self.limit.offset + demand.n_tokens - 1
         length = length if self.max_len is None else min(length, self.max_len)
         try:
             demand.check(length)

@@ -213,10 +213,7 @@ def write_checkpoint(
         sync(target.parent)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise UserError(
-            f"checkpoint {target} could not be written ({error}); is the disk full? Earlier ones are intact: make "
-            "room, then go on with resume=true"
-        ) from error
+        raise UserError(f"checkpoint {target} could not be written ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -271,7 +268,12 @@ class CheckpointFolder:
             UserError: it cannot be written; the earlier ones are as they were.
         """
         target = self.folder / f"step_{step:09d}"
-        write_checkpoint(target, step, {MODEL: model, TRAINING: training}, facts, self.write_static)
+        try:
+            write_checkpoint(target, step, {MODEL: model, TRAINING: training}, facts, self.write_static)
+        except UserError as error:
+            raise UserError(
+                f"{error}; is the disk full? Earlier ones are intact: make room, then go on with resume=true"
+            ) from error
         self.tidy(target)
         return target
 
