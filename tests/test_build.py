@@ -140,7 +140,8 @@ class Vectors:
         return None, self.vectors
 
 
-def test_pretrained_vectors_are_what_an_embedding_gives() -> None:
+def test_pretrained_vectors_are_what_an_embedding_gives(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     built = build.model(model_config(tying="two"), tokenizers(joint=False), runtime())
     before = built.tgt_embedding.tokens.weight.detach().clone()
     build.load_pretrained(built, tokenizers(joint=False), Vectors(16, [4, 9]))  # type: ignore[arg-type]
@@ -149,6 +150,7 @@ def test_pretrained_vectors_are_what_an_embedding_gives() -> None:
     torch.testing.assert_close(after[[4, 9]] * 4.0, torch.tensor([[4.0] * 16, [9.0] * 16]))
     others = [i for i in range(50) if i not in (4, 9)]
     assert torch.equal(after[others], before[others])
+    assert caplog.messages == ["target vocabulary: 2 of 50 tokens begin with a pretrained vector"]
 
 
 def test_pretrained_vectors_of_another_width_are_refused_with_both_widths() -> None:

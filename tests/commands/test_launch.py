@@ -68,6 +68,7 @@ def test_a_mistake_in_composing_is_one_sentence(overrides: str, sentence: str, c
     ("+optimizer.lrr=3", "optimizer has no argument 'lrr'; torch.optim.Adam takes: params, lr, betas,"),
     ("optimizer._target_=os.system", "optimizer._target_ is os.system; only classes of"),
     ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
+    ("optimizer.lr=inf", "optimizer.lr is inf, but must be a finite number"),
     ("decoding.beam_size=2.5", "decoding.beam_size is 2.5, but must be int"),
     ("decoding.beam_size=0", "beam_size must be at least 1, not 0"),
     ("decoding.penalty=wu", "decoding.penalty is 'wu', but must be LengthPenalty"),
@@ -206,6 +207,11 @@ def started(raised: BaseException | None, call: Any, folder: Path, monkeypatch: 
 
     monkeypatch.setattr("transformer.commands.translate.run", run)
     return call("translate", ["checkpoint=x"], folder)
+
+
+def test_a_value_that_is_not_given_is_told_with_its_group(call: Any, tmp_path: Path) -> None:
+    told = "transformer-train: tokenizer.folder is not given; say tokenizer.folder=..."
+    assert call("train", ["tokenizer=existing"], tmp_path).sentence == told
 
 
 def test_a_command_that_ends_well_says_nothing(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

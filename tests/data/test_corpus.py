@@ -82,6 +82,12 @@ def test_lists_of_different_lengths_are_told_with_both_numbers(tmp_path: Path) -
         files_corpus(tmp_path, tests={"x": {"src": "a"}})
 
 
+def test_an_empty_path_is_told_with_its_key(tmp_path: Path) -> None:
+    for given in ("", ["a", ""]):
+        with pytest.raises(UserError, match=r"data\.train\.src is empty; name a file, or leave it out"):
+            files_corpus(tmp_path, train={"src": given, "tgt": ["a", "b"], "tsv": None})
+
+
 def test_misspelt_key_and_reserved_name_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.train\.source is not known"):
         files_corpus(tmp_path, train={"source": "a"})

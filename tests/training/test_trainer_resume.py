@@ -1,6 +1,7 @@
 """A run that stops and goes on is the run that never stopped: every bit of weights and optimizer, every figure told."""
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -188,6 +189,20 @@ def test_more_steps_for_a_run_that_had_come_to_its_end(toy, make_run, straight, 
     whole = [end for end in short.epochs if toy.without_clock(end) in map(toy.without_clock, straight[1].epochs)]
     assert len(whole) >= len(short.epochs) - 1
     assert_same(toy, trainer, short.steps + resumed.steps, whole + resumed.epochs, straight)
+
+
+def test_an_epoch_cut_short_is_not_the_best_once_the_run_has_gone_on(toy, make_run, tmp_path):
+    make_run(tmp_path, max_steps=1).fit("run", {})
+    manifest = tmp_path / "best" / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**facts, "monitored": 0.0}))
+    assert (tmp_path / "best").resolve().name == "step_000000001"
+    recorder = toy.Recorder()
+    trainer = make_run(tmp_path, observers=[recorder])
+    trainer.load(tmp_path / "last")
+    trainer.fit("run", {})
+    best = min(recorder.epochs, key=lambda end: end.valid_loss)
+    assert (tmp_path / "best").resolve().name == f"step_{best.step:09d}"
 
 
 def test_a_schedule_that_ends_with_the_training(toy, make_run, tmp_path):

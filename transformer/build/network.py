@@ -1,5 +1,6 @@
 """The model that a config describes."""
 
+import logging
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from transformer.model.normalizer import Normalizer
 from transformer.model.position.base import Position
 from transformer.model.score import Score
 from transformer.model.transformer import Transformer, Vocabulary
+
+logger = logging.getLogger(__name__)
 
 
 def model(config: ModelConfig, tokenizers: TokenizerPair, run: MachineConfig) -> Transformer:
@@ -77,3 +80,5 @@ def load_pretrained(built: Transformer, tokenizers: TokenizerPair, trainer: Toke
         with torch.no_grad():
             # Embeddings are multiplied by sqrt(d_model) when they are read.
             table.weight[vectors.found] = vectors.weights[vectors.found] / table.embedding_dim**0.5
+        n_found, n_tokens = int(vectors.found.sum()), len(vectors.found)
+        logger.info("%s vocabulary: %d of %d tokens begin with a pretrained vector", side, n_found, n_tokens)

@@ -1,5 +1,6 @@
 """The trainer of a config, and what it writes beside the weights."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -124,6 +125,9 @@ def observers(config: TrainConfig) -> list[Observer]:
 
 def optimizer(config: TrainConfig, built: Transformer) -> torch.optim.Optimizer:
     """The configured optimizer over the model's parameters, in the groups it asks for."""
+    for key, value in config.optimizer.items():
+        if isinstance(value, float) and not math.isfinite(value):  # torch takes an infinite rate
+            raise UserError(f"optimizer.{key} is {value}, but must be a finite number")
     factory = cast(Any, instantiate(config.optimizer, "optimizer", torch.optim.Optimizer, partial=True))
     try:
         return optimizer_of(built, factory)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from transformer.commands.launch import complain, first_line, sentence, unread
 from transformer.commands.trial import finished_before, in_own_folder, is_trial, keep_failure, results_of
@@ -78,6 +78,10 @@ def attempt(run: Run, config: DictConfig, command: str) -> tuple[int, str]:
         return run(config) or 0, ""
     except UserError as error:
         message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    except MissingMandatoryValue as error:  # which names the key without what it is in
+        keys = sorted(OmegaConf.missing_keys(config))
+        key = next((k for k in keys if f".{k}".endswith(f".{error.full_key}")), error.full_key)
+        message = f"{key} is not given; say {key}=..."
     except OmegaConfBaseException as error:
         message = sentence(error, command)
     except BrokenPipeError:

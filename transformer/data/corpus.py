@@ -358,16 +358,17 @@ class FilesCorpus(Corpus):
         return self._parts[split]
 
 
-def _paths(value: PathOrPaths) -> list[Path]:
-    if value is None:
-        return []
-    return [Path(value)] if isinstance(value, str) else [Path(path) for path in value]
+def _paths(value: PathOrPaths, key: str) -> list[Path]:
+    paths = [] if value is None else [value] if isinstance(value, str) else list(value)
+    if "" in paths:
+        raise UserError(f"{key} is empty; name a file, or leave it out")
+    return [Path(path) for path in paths]
 
 
 def _parts_of(files: Mapping[str, PathOrPaths], key: str) -> list[Part]:
     if unknown := sorted(set(files) - {"src", "tgt", "tsv"}):
         raise UserError(f"{key}.{unknown[0]} is not known; a split has src, tgt and tsv")
-    src, tgt, tsv = (_paths(files.get(name)) for name in ("src", "tgt", "tsv"))
+    src, tgt, tsv = (_paths(files.get(name), f"{key}.{name}") for name in ("src", "tgt", "tsv"))
     if len(src) != len(tgt):
         raise UserError(
             f"{key}.src names {len(src)} file{'s' * (len(src) != 1)} but {key}.tgt names {len(tgt)}; "

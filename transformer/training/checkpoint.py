@@ -162,12 +162,21 @@ def is_settled(checkpoint: Path) -> bool:
 
 
 def best_first(checkpoints: list[Path], lower_is_better: bool) -> list[Path]:
-    """Those of the checkpoints with a monitored value, best first; of equals the earlier."""
-    values: dict[Path, float] = {}
+    """Those of the checkpoints with a monitored value, best first; of equals the earlier.
+
+    One that `max_steps` made inside an epoch counts until the run has gone on from it: then its epoch is validated at
+    its own end, as if the run had never stopped.
+    """
+    manifests = {}
     for path in checkpoints:
         with contextlib.suppress(UserError):  # a damaged one cannot be the best, and is no reason to stop
-            value = read_manifest(path).get("monitored")
-            values[path] = math.nan if value is None else float(value)
+            manifests[path] = read_manifest(path)
+    newest = max((int(manifest["step"]) for manifest in manifests.values()), default=0)
+    values: dict[Path, float] = {}
+    for path, manifest in manifests.items():
+        passed = bool(manifest.get("step_in_epoch")) and int(manifest["step"]) < newest
+        value = None if passed else manifest.get("monitored")
+        values[path] = math.nan if value is None else float(value)
     sign = 1 if lower_is_better else -1
     return sorted((p for p in values if not math.isnan(values[p])), key=lambda p: sign * values[p])
 

@@ -147,6 +147,7 @@ def test_pretrained_vectors_touch_nothing_else(
     [
         ("man 4 5 6\nhouse 1 2\n", "is damaged"),
         ("man 4 five 6\n", "is damaged"),
+        ("man 1 2 3\nhouse 4 nan 6\n", "is damaged: the vector of 'house' has numbers that are not finite"),
         ("Hund 4 5 6\n", "has a vector for none of the"),
         ("", "has a vector for none of the"),
     ],

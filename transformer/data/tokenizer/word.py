@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import re
 import ssl
 import tempfile
@@ -24,6 +25,8 @@ from transformer.special import BOS, EOS, PAD, TOKENS, UNK
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torchtext 0.6 is older than some of what it imports
     import torchtext.vocab
+
+logging.getLogger("torchtext.vocab").setLevel(logging.WARNING)  # it tells of the temporary file that it is given
 
 # Punctuation and symbols of ASCII, Latin-1 and the general, currency, arrow, CJK and full-width blocks. Everything else
 # that is not white space belongs to words: also combining marks, so that no script is taken to pieces.
@@ -144,6 +147,9 @@ class WordTokenizer(Tokenizer):
             raise UserError(
                 f"{path} has a vector for none of the {self.vocab_size} words; name the vectors of this language"
             )
+        if not weights.isfinite().all():
+            word = self._words[int(weights.isfinite().all(1).logical_not().nonzero()[0])]
+            raise UserError(f"{path} is damaged: the vector of {word!r} has numbers that are not finite")
         return Pretrained(weights, found)
 
 
