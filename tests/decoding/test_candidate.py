@@ -3,7 +3,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer.decoding.candidate import best_candidates, best_continuations, log_probs_at, top_tokens
+from transformer.decoding.candidate import (
+    _lacking,
+    _top_positions,
+    best_candidates,
+    best_continuations,
+    log_probs_at,
+    top_tokens,
+)
 from transformer.error import UserError
 from transformer.special import BOS, EOS, PAD
 
@@ -35,6 +42,35 @@ def test_of_equal_logits_the_lower_id_comes_first(vocab_size, k, n_levels, seed)
     assert torch.equal(values, expected_values)
     possible = values > float("-inf")
     assert torch.equal(ids[possible], expected_ids[possible])
+
+
+@given(
+    st.sampled_from([1, 20, 150, 400, 700]),
+    st.integers(1, 11),
+    st.integers(1, 999),
+    st.floats(0, 1),
+    st.integers(0, 99),
+)
+@settings(max_examples=100)
+def test_top_positions_are_those_of_a_full_sort(n, k, n_levels, hidden, seed):
+    """Whether torch is given more values than there are or not, and where fewer than k are possible."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randint(n_levels, (9, n), generator=generator).float()
+    values[torch.rand(9, n, generator=generator) < hidden] = float("-inf")
+    values[0] = float("-inf")
+    positions = _top_positions(values, k)
+    expected, of = by_full_sort(values, min(k, n))
+    assert positions.shape == (9, min(k, n))
+    assert all(len(set(row)) == len(row) and row == sorted(row) and row[-1] < n for row in positions.tolist())
+    for found, best, where in zip(positions, expected, of, strict=True):
+        possible = best > float("-inf")
+        assert set(where[possible].tolist()) <= set(found.tolist())
+
+
+def test_torch_is_given_more_values_only_for_few_of_many():
+    assert _lacking(625, 11) == 79
+    assert [_lacking(n, 11) for n in (263, 264, 703, 704, 10_000)] == [0, 440, 1, 0, 0]
+    assert _lacking(125, 2) == 3
 
 
 @pytest.mark.parametrize("vocab_size", [7, 1000, 2**18 + 1])

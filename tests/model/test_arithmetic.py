@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer.model import arithmetic
-from transformer.model.arithmetic import FEWEST, ROWS, OuterSum, exp_, filled_up, fits, linear, outer, use
+from transformer.model.arithmetic import FEWEST, ROWS, OuterSum, exp_, exp_sums, filled_up, fits, linear, outer, use
 
 onednn = pytest.mark.skipif(not arithmetic.available(), reason="this torch has no oneDNN")
 WAYS = ["torch", pytest.param("onednn", marks=onednn)]
@@ -163,3 +163,32 @@ def test_a_row_has_the_same_exponentials_in_every_batch(way, width):
     alone = torch.cat([exp_(row[None].clone()) for row in x])
     for begin in range(5):
         assert torch.equal(exp_(x[begin:].clone()), alone[begin:])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("width", [3, 64, 100, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sums_of_exponentials_are_those_of_any_number_at_once(way, width, dtype):
+    use(way)
+    torch.manual_seed(1)
+    x = (8 * torch.randn(40, width)).to(dtype)
+    x[3, 1:] = float("-inf")
+    x[4, 1:] = -100.0 + x[4, 0]
+    largest = x.amax(1, keepdim=True).float()
+    wanted = (x.double() - largest).exp().sum(1, keepdim=True)
+    for n_at_once in (1, 3 * width, 40 * width, 1000 * width):
+        found = exp_sums(x, largest, n_at_once)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-5 if dtype == torch.float32 else 0.02, atol=0)
+        torch.testing.assert_close(found[3:5], torch.ones(2, 1), rtol=0, atol=1e-6)
+        assert (found >= 1).all()  # or a token would be likelier than certain
+        alone = torch.cat([exp_sums(x[i : i + 1], largest[i : i + 1], n_at_once) for i in range(40)])
+        assert torch.equal(found, alone)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_sum_of_exponentials_of_nan_is_nan(way):
+    use(way)
+    x = torch.zeros(2, 70)
+    x[0, 5] = float("nan")
+    assert exp_sums(x, x.amax(1, keepdim=True), 1000).isnan().tolist() == [[True], [False]]

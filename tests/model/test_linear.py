@@ -127,6 +127,26 @@ def test_onednn_sees_few_shapes_and_no_small_ones(learning, monkeypatch):
 
 
 @onednn
+def test_onednn_multiplies_few_rows_by_much_in_shapes_of_their_own(monkeypatch):
+    arithmetic.use("onednn")
+    torch.manual_seed(1)
+    linear, times, rows = Linear(128, 1024), arithmetic.times, {}
+
+    def watched(x, weight, bias=None):
+        rows[n] = x.size(0)
+        return times(x, weight, bias)
+
+    monkeypatch.setattr("transformer.model.arithmetic.times", watched)
+    with torch.no_grad():
+        for n in (1, 7, 8, 9, 24, 63, 64, 65):
+            x = torch.randn(n, 128)
+            torch.testing.assert_close(
+                linear(x), nn.functional.linear(x, linear.weight, linear.bias), rtol=1e-4, atol=1e-4
+            )
+    assert rows == {8: 8, 9: 16, 24: 24, 63: 64, 64: 64, 65: 96}
+
+
+@onednn
 @pytest.mark.parametrize("frozen", ["x", "weight", "bias"])
 def test_by_onednn_what_is_frozen_gets_no_gradient_and_changes_no_other(frozen):
     arithmetic.use("onednn")

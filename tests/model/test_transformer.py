@@ -123,13 +123,19 @@ def test_fast_paths_compute_the_same(make_model, make_src, position, norm):
         torch.testing.assert_close(fused, explicit, atol=2e-4, rtol=2e-4)
 
 
-def test_matrices_by_column_compute_the_same(make_model, make_src, position):
+@pytest.mark.parametrize("copied", [False, True])
+def test_matrices_by_column_compute_the_same(make_model, make_src, position, copied, monkeypatch):
+    monkeypatch.setattr("transformer.model.transformer.by_onednn", lambda: copied)
     model = make_model(position).eval()
     src, padding = make_src([5, 7])
     tgt_in, names = targets(2, 4), {k: v.clone() for k, v in model.state_dict().items()}
     before = model(src, tgt_in, padding)
     model.lay_out_by_column()
     torch.testing.assert_close(model(src, tgt_in, padding), before)
+    with torch.no_grad():
+        state = model.start(src, padding, width=1, capacity=4)
+        stepped = torch.stack([model.step(tgt_in[:, i : i + 1], state)[:, 0] for i in range(4)], dim=1)
+    torch.testing.assert_close(stepped, before, atol=1e-4, rtol=1e-4)
     assert all(torch.equal(value, names[name]) for name, value in model.state_dict().items())
     assert model.decoder_layers[0].feed_forward.inner.weight.stride() == (1, model.shape.d_ff)
     assert model.output.weight.is_contiguous()

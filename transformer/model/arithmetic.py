@@ -16,7 +16,9 @@ from torch import Tensor
 
 WAYS = ("auto", "torch", "onednn")
 ROWS = 32  # rows of a product are filled up to a multiple of this
-FEWEST = 64  # rows; fewer are left to torch, which starts sooner
+FEWEST = 64  # rows; fewer are left to torch, which starts sooner,
+LEAST = 2**20  # unless there are so many multiplications to make
+_FEW_ROWS = 8  # what rows are filled up to a multiple of where there are fewer than FEWEST
 _AT_ONCE = 64  # numbers that a step of torch's kernels takes, or a multiple of them
 _LOG2_E = math.log2(math.e)
 _CPUINFO = Path("/proc/cpuinfo")
@@ -67,15 +69,15 @@ def _intel(cpuinfo: Path) -> bool:
     return "GenuineIntel" in known
 
 
-def filled_up(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """(..., width) -> (n, width) of another type, n the next multiple of ROWS; the rows that were not there are zeros.
+def filled_up(x: Tensor, dtype: torch.dtype, multiple: int = ROWS) -> Tensor:
+    """(..., width) -> (n, width) of another type, n the next multiple; the rows that were not there are zeros.
 
     For every new shape oneDNN makes a program, which in bfloat16 takes about as long as running it, and keeps the last
     1,024 of them. Batches of text differ in shape nearly all the time; their rows rounded up do not. What is fitting
     already comes back as it is.
     """
     flat = x.reshape(-1, x.size(-1))
-    n = -(-flat.size(0) // ROWS) * ROWS
+    n = -(-flat.size(0) // multiple) * multiple
     if n == flat.size(0) and flat.dtype == dtype and flat.is_contiguous():
         return flat
     rows = torch.empty(n, flat.size(1), dtype=dtype, device=x.device)
@@ -154,6 +156,33 @@ def exp_(x: Tensor) -> Tensor:
     return x
 
 
+def exp_sums(x: Tensor, largest: Tensor, n_at_once: int) -> Tensor:
+    """The sum of e^(x - largest) of every row, float32 (n, 1), with little memory traffic; at least 1, as it must be.
+
+    Where the exponentials are powers of two, x log2 e - largest log2 e costs one pass, and some last bits.
+
+    Args:
+        x: float (n, m).
+        largest: float32 (n, 1), the largest of each row.
+        n_at_once: about as many exponentials are held at a time.
+    """
+    n_rows = max(1, n_at_once // x.size(1))
+    pieces = zip(x.split(n_rows), largest.split(n_rows), strict=True)
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not by_onednn():
+        return torch.cat([exp_(some - shift).sum(1, keepdim=True) for some, shift in pieces])
+    whole = x.size(1) // _AT_ONCE * _AT_ONCE  # as in `exp_`
+    buffer, sums = x.new_empty(min(n_rows, x.size(0)), x.size(1)), x.new_empty(x.size(0), 1)
+    shifts = (largest * -_LOG2_E).split(n_rows)
+    for (some, shift), power_shift, into in zip(pieces, shifts, sums.split(n_rows), strict=True):
+        e = buffer[: some.size(0)]
+        powers = e[:, :whole]
+        torch.add(power_shift, some[:, :whole], alpha=_LOG2_E, out=powers).exp2_()
+        if whole < x.size(1):
+            e[:, whole:] = torch.sub(some[:, whole:], shift).exp_()
+        torch.sum(e, 1, keepdim=True, out=into)
+    return sums.clamp_(min=1.0)
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W' + b as `torch.nn.functional.linear` where no gradients are wanted, in the way that `use` has chosen.
 
@@ -166,17 +195,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         float (..., m).
     """
     if fits(x, weight):
-        out = times(filled_up(x, torch.float32), weight, bias)
+        multiple = ROWS if x.numel() >= FEWEST * x.size(-1) else _FEW_ROWS
+        out = times(filled_up(x, torch.float32, multiple), weight, bias)
         return out[: x.shape[:-1].numel()].view(*x.shape[:-1], weight.size(0))
     return F.linear(x, weight, bias)
 
 
 def fits(x: Tensor, weight: Tensor) -> bool:
-    """Whether x (..., k) times weight (m, k) is for oneDNN: float32 on a CPU, no autocast, FEWEST rows or more."""
+    """Whether x (..., k) times weight (m, k) is for oneDNN: float32 on a CPU, no autocast, enough to multiply."""
     return (
-        x.device.type == "cpu"
+        (x.numel() * weight.size(0) >= LEAST or x.numel() >= FEWEST * x.size(-1))
+        and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and x.numel() >= FEWEST * x.size(-1)
         and by_onednn()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()

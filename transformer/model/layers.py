@@ -80,9 +80,9 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
         """x: float (..., d_model); f maps that shape to itself."""
-        if self.pre:
-            return x + self.dropout(f(self.norm(x)))
-        return self.norm(x + self.dropout(f(x)))
+        y = f(self.norm(x) if self.pre else x)
+        summed = x + (self.dropout(y) if self.training else y)
+        return summed if self.pre else self.norm(summed)
 
 
 class EncoderLayer(nn.Module):
