@@ -105,15 +105,16 @@ def best_continuations(
         totals = log_probs.reshape(-1, 1) + (maxima - largest - sums)
         n_blocks = maxima.size(1)
         best = _top_positions(totals.view(n_sentences, -1), k)
-        slots = (best // n_blocks).repeat_interleave(BLOCK, dim=1)
-        tokens = _tokens_of(best % n_blocks)
-        values = _gathered(shown.view(n_sentences, -1), slots * vocab_size, tokens, vocab_size)
-    largest, sums = (x.view(n_sentences, width).gather(1, slots) for x in (largest, sums))
-    totals = log_probs.gather(1, slots) + (values - largest - sums)
+        slots, blocks = best // n_blocks, best % n_blocks
+        values = _of_blocks(shown.view(n_sentences, width, vocab_size), slots, blocks)
+    so_far, largest, sums = (
+        x.reshape(n_sentences, width).gather(1, slots).unsqueeze(2) for x in (log_probs, largest, sums)
+    )
+    totals = (so_far + (values - largest - sums)).flatten(1)
     positions = _top_positions(totals, k)
     totals, order = totals.gather(1, positions).sort(dim=1, descending=True, stable=True)
     positions = positions.gather(1, order)
-    return slots.gather(1, positions), tokens.gather(1, positions).clamp_(max=vocab_size - 1), totals
+    return slots.gather(1, positions // BLOCK), _tokens_at(blocks, positions, vocab_size), totals
 
 
 class _Look(NamedTuple):
@@ -160,28 +161,37 @@ def _block_maxima(logits: Tensor) -> Tensor:
     return maxima[0] if len(maxima) == 1 else torch.cat(maxima, dim=1)
 
 
-def _tokens_of(blocks: Tensor) -> Tensor:
-    """Return the tokens in blocks, long (n_rows, k), block by block: long (n_rows, k * BLOCK)."""
-    return (blocks.unsqueeze(2) * BLOCK + torch.arange(BLOCK, device=blocks.device)).flatten(1)
+def _of_blocks(logits: Tensor, slots: Tensor, blocks: Tensor) -> Tensor:
+    """Return the logits of blocks of slots, (n_sentences, k, BLOCK), -inf for tokens that the last block does not have.
 
-
-def _gathered(logits: Tensor, before: Tensor | int, tokens: Tensor, vocab_size: int) -> Tensor:
-    """Return the logits at before + tokens, (n_rows, n), -inf for tokens that the last block does not have."""
-    if vocab_size % BLOCK == 0:
-        return logits.gather(1, before + tokens)
-    found = logits.gather(1, before + tokens.clamp(max=vocab_size - 1))
+    logits: (n_sentences, width, vocab_size). slots, blocks: long (n_sentences, k).
+    """
+    n_sentences, width, vocab_size = logits.shape
+    if vocab_size % BLOCK == 0:  # whole blocks are copied faster than token by token
+        rows = torch.arange(n_sentences, device=slots.device).unsqueeze(1) * width + slots
+        places = (rows * (vocab_size // BLOCK) + blocks).flatten()
+        return logits.reshape(-1, BLOCK).index_select(0, places).view(*blocks.shape, BLOCK)
+    tokens = blocks.unsqueeze(2) * BLOCK + torch.arange(BLOCK, device=blocks.device)
+    places = slots.unsqueeze(2) * vocab_size + tokens.clamp(max=vocab_size - 1)
+    found = logits.flatten(1).gather(1, places.flatten(1)).view(*blocks.shape, BLOCK)
     return found.masked_fill_(tokens >= vocab_size, DEAD)
+
+
+def _tokens_at(blocks: Tensor, positions: Tensor, vocab_size: int) -> Tensor:
+    """Return the tokens at positions, long (n_rows, n), of blocks, long (n_rows, k), laid side by side."""
+    tokens = blocks.gather(1, positions // BLOCK) * BLOCK + positions % BLOCK
+    return tokens.clamp_(max=vocab_size - 1)
 
 
 def _top_tokens(logits: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """As `top_tokens`; maxima: of the blocks."""
     vocab_size = logits.size(1)
     # The best k tokens lie in the k blocks with the highest maxima.
-    tokens = _tokens_of(_top_positions(maxima, k))
-    found = _gathered(logits, 0, tokens, vocab_size)
+    blocks = _top_positions(maxima, k)
+    found = _of_blocks(logits.unsqueeze(1), torch.zeros_like(blocks), blocks).flatten(1)
     positions = _top_positions(found, min(k, vocab_size))
     values, order = found.gather(1, positions).sort(dim=1, descending=True, stable=True)
-    return values, tokens.gather(1, positions).gather(1, order).clamp_(max=vocab_size - 1)
+    return values, _tokens_at(blocks, positions.gather(1, order), vocab_size)
 
 
 def _unless_repeated(logits: Tensor, tokens: Tensor, start: int) -> Tensor:
