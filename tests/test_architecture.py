@@ -12,7 +12,7 @@ PACKAGE = ROOT / "transformer"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = {
-    "__init__": 0, "special": 0, "error": 0, "workers": 0,
+    "__init__": 0, "special": 0, "error": 0, "workers": 0, "processes": 0,
     "model": 1, "data": 1, "evaluation": 1,
     "decoding": 2, "training": 2,
     "monitoring": 3, "export": 3, "serving": 3,

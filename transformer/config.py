@@ -93,6 +93,7 @@ class TranslationConfig:
     max_len_offset: int  # tokens
     buffer_lines: int  # lines read ahead
     refill: bool | None  # None: on a GPU
+    processes: bool | None  # None: on Linux, but not in training
 
 
 @dataclass

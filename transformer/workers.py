@@ -1,6 +1,6 @@
 """Tasks done side by side by threads, among which torch's own are divided."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -31,12 +31,16 @@ def side_by_side(
     torch.set_num_threads(n_each)
     pool = ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(n_each,))
     try:
-        futures: dict[Future[Result], Task] = {pool.submit(work, task): task for task in tasks}
-        waiting = set(futures)
-        while waiting:
-            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in (future for future in futures if future in ended):
-                done(futures[future], future.result())
+        tell({pool.submit(work, task): task for task in tasks}, done)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(n_threads)
+
+
+def tell(futures: Mapping[Future[Result], Task], done: Callable[[Task, Result], None]) -> None:
+    """Call done(task, result) as each task ends; raise what one raised, of the first in order that is seen to."""
+    waiting = set(futures)
+    while waiting:
+        ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in (future for future in futures if future in ended):
+            done(futures[future], future.result())

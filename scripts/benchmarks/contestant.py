@@ -4,12 +4,13 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.machine import peak_megabytes
+from benchmarks.machine import note_children, peak_megabytes
 from benchmarks.peers import to_huggingface, token
 from transformer import build
 from transformer.config import MachineConfig
@@ -19,6 +20,7 @@ from transformer.decoding.penalty import Average
 from transformer.decoding.rule import MinLength, Rule
 from transformer.decoding.search import Hypothesis, Search
 from transformer.decoding.translator import padded
+from transformer.processes import Processes, can_fork
 from transformer.special import EOS, PAD
 from transformer.workers import side_by_side
 
@@ -42,28 +44,54 @@ def in_batches(sources: Ids, batch: int) -> list[list[int]]:
     return [order[i : i + batch] for i in range(0, len(order), batch)]
 
 
-def ours(checkpoint: str, folder: Path, threads: int, workers: int) -> Decode:
-    """This project, batch by batch or, as `translate` does, several batches side by side."""
+@dataclass(frozen=True)
+class Portion:
+    """Sentences searched together: their numbers, ids, most tokens with EOS, and how."""
+
+    indices: list[int]
+    sources: Ids
+    limits: list[int]
+    beam: int
+    forced: int | None
+
+    def search(self) -> Search:
+        """Greedy or beam search; with the forced number of tokens, if any."""
+        rules: list[Rule] = [] if self.forced is None else [MinLength(ratio=0.0, offset=self.forced + 1)]
+        return Greedy(rules) if self.beam == 1 else Beam(self.beam, 1, Average(1.0), early_stopping=True, rules=rules)
+
+
+def ours(checkpoint: str, folder: Path, threads: int, workers: int, processes: bool = False) -> Decode:
+    """This project: batch by batch, or several side by side in threads or, as `translate` does, in processes.
+
+    The processes stay, as they do while `translate` reads a long text.
+    """
     config = runtime(threads)
     world = build.runtime(config)
     model = build.load(checkpoint, config, world.device).model
 
+    def work(portion: Portion) -> list[list[Hypothesis]]:
+        src = padded([[*source, EOS] for source in portion.sources])
+        with torch.inference_mode():
+            return portion.search().search(model, src, src == PAD, torch.tensor(portion.limits))
+
+    pool = Processes(work, workers) if processes else None
+
     def decode(sources: Ids, beam: int, forced: int | None, batch: int) -> Ids:
-        rules: list[Rule] = [] if forced is None else [MinLength(ratio=0.0, offset=forced + 1)]
-        search: Search = Greedy(rules) if beam == 1 else Beam(beam, 1, Average(1.0), early_stopping=True, rules=rules)
         found: Ids = [[] for _ in sources]
 
-        def work(indices: list[int]) -> list[list[Hypothesis]]:
-            src = padded([[*sources[i], EOS] for i in indices])
-            limits = torch.tensor([(longest(sources[i]) if forced is None else forced) + 1 for i in indices])
-            with torch.inference_mode():
-                return search.search(model, src, src == PAD, limits)
-
-        def done(indices: list[int], hypotheses: list[list[Hypothesis]]) -> None:
-            for i, best in zip(indices, hypotheses, strict=True):
+        def done(portion: Portion, hypotheses: list[list[Hypothesis]]) -> None:
+            for i, best in zip(portion.indices, hypotheses, strict=True):
                 found[i] = best[0].ids
 
-        side_by_side(work, in_batches(sources, batch), done, workers)
+        portions = []
+        for indices in in_batches(sources, batch):
+            limits = [(longest(sources[i]) if forced is None else forced) + 1 for i in indices]
+            portions.append(Portion(indices, [sources[i] for i in indices], limits, beam, forced))
+        if pool:
+            pool.run(portions, done)
+            note_children()
+        else:
+            side_by_side(work, portions, done, workers)
         return found
 
     return decode
@@ -135,7 +163,8 @@ def huggingface(checkpoint: str, folder: Path, threads: int) -> Decode:
 
 
 CONTESTANTS: dict[str, Callable[[str, Path, int], Decode]] = {
-    "this project": lambda c, f, t: ours(c, f, t, workers=t),
+    "this project": lambda c, f, t: ours(c, f, t, workers=t, processes=can_fork()),
+    "this project, threads": lambda c, f, t: ours(c, f, t, workers=t),
     "this project, one batch at a time": lambda c, f, t: ours(c, f, t, workers=1),
     "CTranslate2, one worker": lambda c, f, t: ctranslate2(c, f, t, workers=1),
     "CTranslate2, a worker a thread": lambda c, f, t: ctranslate2(c, f, t, workers=t),

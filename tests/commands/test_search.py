@@ -23,7 +23,9 @@ OWN: dict[str, Any] = {
     "penalty": {"_target_": "average", "alpha": 1.5},
     "rules": ["a"],
 }
-LIMITS = TranslationConfig(max_tokens=8, max_len_ratio=2.0, max_len_offset=10, buffer_lines=9, refill=None)
+LIMITS = TranslationConfig(
+    max_tokens=8, max_len_ratio=2.0, max_len_offset=10, buffer_lines=9, refill=None, processes=None
+)
 
 
 def asked(*keys: str) -> list[Asked]:
@@ -89,8 +91,8 @@ def test_searches_that_differ_are_told() -> None:
     assert told.endswith("and that differs: decoding.beam_size is 5 for a, 4 for b, 5 for c")
     told = differing_note({"a": beam, "b": way({"_target_": "greedy"})})
     assert told.endswith("and that differs: decoding._target_ is beam for a, greedy for b")
-    short = way(limits=TranslationConfig(8, 1.0, 10, 9, None))
-    other = way(limits=TranslationConfig(7, 2.0, 10, 5, True))  # the machine's affair
+    short = way(limits=TranslationConfig(8, 1.0, 10, 9, None, None))
+    other = way(limits=TranslationConfig(7, 2.0, 10, 5, True, False))  # the machine's affair
     assert "translation.max_len_ratio is 2.0 for a, 1.0 for b" in differing_note({"a": beam, "b": short})
     assert differing_note({"a": beam, "b": other}) == ""
 

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from transformer.evaluation.metrics import Bleu
+from transformer.processes import Processes, can_fork
 from transformer.training.checkpoint import load_tensors, verify
 
 # One run, all its files.
@@ -100,6 +101,26 @@ def test_further_scores_are_told_and_can_be_monitored(tmp_path: Path, quick: lis
     assert told == (
         "transformer-train: training.monitor is lots, but must be one of valid_loss, valid_accuracy, bleu, chrf"
     )
+
+
+@pytest.mark.skipif(not can_fork(), reason="processes cannot be forked here")
+def test_validation_may_translate_in_processes(
+    tmp_path: Path, quick: list[str], call: Any, epochs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Processes[Any, Any]] = []
+    run = Processes.run
+    monkeypatch.setattr(Processes, "run", lambda self, tasks, done: (calls.append(self), run(self, tasks, done)))
+    told = {}
+    for value in ("null", "true"):
+        here = tmp_path / value
+        here.mkdir()
+        ended = call(
+            "train", [*quick, "runtime.threads=2", "runtime.workers=1", f"translation.processes={value}"], here
+        )
+        assert ended.code == 0, ended.err
+        told[value] = [(epoch["valid_loss"], epoch["bleu"]) for epoch in epochs(here)]
+        assert len(calls) == (0 if value == "null" else len(told[value]))
+    assert told["null"] == told["true"]
 
 
 def test_a_budget_that_was_found_stays_with_the_run(tmp_path: Path, quick: list[str], call: Any, epochs: Any) -> None:

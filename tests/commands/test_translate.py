@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 
 from transformer.commands.stream import input_lines, output_file
 from transformer.error import UserError
+from transformer.processes import Processes, can_fork
 
 Translate = Callable[..., Any]
 TEXT = "the dog\n\nred\u2028cat\u0085 sees\x0bblue\n  \na big house runs\r\nł unknown Ü\nthe"
@@ -90,6 +91,39 @@ def test_lines_read_ahead_change_nothing(translate: Translate) -> None:
         translate("translation.buffer_lines=2", "translation.max_tokens=20", stdin=TEXT).out
         == translate(stdin=TEXT).out
     )
+
+
+@pytest.mark.skipif(not can_fork(), reason="processes cannot be forked here")
+def test_processes_find_what_threads_find(translate: Translate, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks: list[Sequence[object]] = []
+    run = Processes.run
+
+    def counted(self: Any, given: Sequence[object], done: Any) -> None:
+        tasks.append(given)
+        run(self, given, done)
+
+    monkeypatch.setattr(Processes, "run", counted)
+    lines = ("the dog\n\nred cat\nthe\n" * 5).encode()
+    command = ["format=jsonl", "translation.buffer_lines=8", "runtime.threads=2"]
+    n_of_each, told = [], set()
+    for value in ("true", "null", "false"):
+        before = len(tasks)
+        ended = translate(*command, f"translation.processes={value}", stdin=lines)
+        assert (ended.code, ended.err) == (0, "")
+        n_of_each.append(len(tasks) - before)
+        told.add(ended.out)
+    assert len(told) == 1
+    assert n_of_each == [3, 3, 0]
+
+
+def test_processes_that_cannot_be_are_refused(translate: Translate, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = "translation.processes=true"
+    told = translate(wanted, "translation.refill=true").sentence
+    assert told == f"transformer-translate: {wanted} needs runtime.device=cpu and no translation.refill"
+    monkeypatch.setattr("transformer.processes.sys.platform", "darwin")
+    told = translate(wanted).sentence
+    assert told == f"transformer-translate: {wanted} needs Linux and its shared memory (/dev/shm); leave it null"
+    assert translate(stdin="the dog\n").code == 0
 
 
 def test_what_is_no_latin_text_is_written_in_utf_8_whatever_the_locale(

@@ -1,18 +1,21 @@
 import itertools
 import logging
+import multiprocessing
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from transformer.decoding.beam import Beam
 from transformer.decoding.greedy import Greedy
 from transformer.decoding.penalty import Wu
+from transformer.decoding.request import Request
 from transformer.decoding.search import Hypothesis, Search
 from transformer.decoding.translator import SHORT, LengthLimit, Translator, alike, batches, evaluating, padded
 from transformer.error import UserError
+from transformer.processes import can_fork
 from transformer.special import EOS, PAD
 
 WORDS = ["<pad>", "<unk>", "<s>", "</s>", "a", "b", "c", "d", "e"]
@@ -85,6 +88,12 @@ def make(search, max_tokens=64, ratio=1.0, offset=1, model=None, buffer_lines=40
     return Translator(
         model or Model(), Pair(), search, max_tokens, LengthLimit(ratio, offset), "cpu", buffer_lines, refill
     )
+
+
+def make_with_processes(search, **settings):
+    translator = make(search, **settings)
+    translator.processes = True
+    return translator
 
 
 lines_of_words = st.lists(st.lists(st.sampled_from("abcde"), max_size=9).map(" ".join), max_size=30)
@@ -237,6 +246,78 @@ def test_lines_are_told_when_they_are_found(scripted_model, make_script):
     assert told == [1, 1, 1, 1]  # the blank line, and each line when it has ended
     list(translations)
     assert sum(told) == 5
+
+
+class Here(Beam):
+    """Knows the process in which it searched, in which that can be seen."""
+
+    def __init__(self):
+        super().__init__(1, 1, Wu(0.0), early_stopping=True)
+        self.n_batches = 0
+
+    def _search(self, model, batch, flow):
+        self.n_batches += 1
+        return super()._search(model, batch, flow)
+
+
+@pytest.mark.skipif(not can_fork(), reason="processes cannot be forked here")
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@given(lines_of_words, st.integers(1, 20), st.integers(2, 30))
+@settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_same_in_processes(scripted_model, make_script, n_threads, lines, max_tokens, buffer_lines):
+    model = scripted_model(make_script(len(WORDS), 6))
+    expected = list(make(Here(), max_tokens=1, offset=4, model=model).translate(lines))
+    torch.set_num_threads(n_threads)
+    try:
+        translator = make_with_processes(
+            Here(), max_tokens=max_tokens, offset=4, model=model, buffer_lines=buffer_lines
+        )
+        told = []
+        translator.told = told.append
+        assert list(translator.translate(lines)) == expected
+        assert sum(told) == len(lines)
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.skipif(not can_fork(), reason="processes cannot be forked here")
+@pytest.mark.parametrize(
+    ("request_of", "n_lines", "n_threads", "n_here"),
+    [
+        (Request, 4, 2, 0),
+        (Request, 4, 1, 2),
+        (Request, 1, 2, 1),  # work for one
+        (lambda line: Request(line, prefix="a"), 4, 2, 2),
+    ],
+)
+def test_processes_search_where_there_is_work_for_all_and_nothing_is_demanded(
+    scripted_model, make_script, request_of, n_lines, n_threads, n_here
+):
+    search = Here()
+    model = scripted_model(make_script(len(WORDS), 6))
+    translator = make_with_processes(search, max_tokens=4, offset=4, model=model)
+    torch.set_num_threads(n_threads)
+    try:
+        found = list(translator.translate_requests([request_of("a")] * n_lines))
+    finally:
+        torch.set_num_threads(1)
+    assert len(found) == n_lines
+    assert search.n_batches == n_here
+
+
+@pytest.mark.skipif(not can_fork(), reason="processes cannot be forked here")
+def test_whoever_needs_no_more_leaves_no_process_behind(scripted_model, make_script):
+    model = scripted_model(make_script(len(WORDS), 6))
+    translator = make_with_processes(Here(), max_tokens=1, offset=4, model=model)
+    torch.set_num_threads(2)
+    try:
+        translations = translator.translate(["a", "b", "c"])
+        next(translations)
+        assert len(multiprocessing.active_children()) == 2
+        translations.close()
+        assert multiprocessing.active_children() == []
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])

@@ -18,6 +18,7 @@ from transformer.decoding.translator import LengthLimit, Translator
 from transformer.error import UserError
 from transformer.evaluation.metrics import Metric
 from transformer.model.transformer import Transformer
+from transformer.processes import can_fork
 from transformer.training.distributed import World
 from transformer.training.loss import Objective
 from transformer.training.precision import Precision
@@ -39,7 +40,16 @@ def translator(
     device: torch.device,
     precision: Precision | None = None,
 ) -> Translator:
-    """A translator that uses the model with the given search, in the given number format, None = the weights' own."""
+    """A translator that uses the model with the given search, in the given number format, None = the weights' own.
+
+    Raises:
+        UserError: processes are asked for where there cannot be any.
+    """
+    refill = device.type != "cpu" if config.refill is None else config.refill
+    if config.processes and (refill or device.type != "cpu"):
+        raise UserError("translation.processes=true needs runtime.device=cpu and no translation.refill")
+    if config.processes and not can_fork():
+        raise UserError("translation.processes=true needs Linux and its shared memory (/dev/shm); leave it null")
     made = Translator(
         built,
         tokenizers,
@@ -48,8 +58,9 @@ def translator(
         LengthLimit(config.max_len_ratio, config.max_len_offset),
         device,
         config.buffer_lines,
-        refill=device.type != "cpu" if config.refill is None else config.refill,
+        refill=refill,
     )
+    made.processes = bool(config.processes)
     if precision:
         made.autocast = precision.autocast
     return made

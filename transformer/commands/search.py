@@ -21,6 +21,7 @@ from transformer.config import (
 )
 from transformer.decoding.translator import Translator
 from transformer.error import UserError
+from transformer.processes import can_fork
 from transformer.training.precision import Precision
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,10 @@ def way(config: Searching, own: TrainConfig, precision: Precision) -> Way:
     kept = {key: there["translation"][key] for key in LIMITS if f"translation.{key}" not in keys}
     decoding = on_top(there["decoding"], here["decoding"], overrides)
     build.search(decoding)  # no mistake in it shows only when it is needed
-    return Way(decoding, TranslationConfig(**{**here["translation"], **kept}), precision)
+    translation = TranslationConfig(**{**here["translation"], **kept})
+    if translation.processes is None:
+        translation.processes = precision.device.type == "cpu" and not translation.refill and can_fork()
+    return Way(decoding, translation, precision)
 
 
 def warn_of_members(folders: Sequence[str]) -> None:

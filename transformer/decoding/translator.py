@@ -17,6 +17,7 @@ from transformer.decoding.request import Constraint, Request
 from transformer.decoding.rule import MOST
 from transformer.decoding.search import Hypothesis, NoTranslationError, Search, StepModel
 from transformer.error import UserError
+from transformer.processes import Processes
 from transformer.special import EOS, PAD
 from transformer.workers import side_by_side
 
@@ -74,6 +75,9 @@ class Job:
         return self.constraint is not None and self.constraint.learn(hypothesis.ids for hypothesis in hypotheses)
 
 
+Searching = Processes[Sequence[Job], list[list[Hypothesis]]]
+
+
 class Translator:
     """Translates lines of text with a model, its tokenizers and a search.
 
@@ -96,6 +100,8 @@ class Translator:
         told: is called with the number of lines that have just been found; lines come out later, when all that were
             read ahead are found.
         autocast: the context in which searches compute; it decides the number format.
+        processes: whether batches side by side are searched by processes forked from this one, as many as torch has
+            threads, where there is work for all of them and no line demands something. Threads share one interpreter.
 
     Raises UserError for an impossible number.
     """
@@ -125,6 +131,7 @@ class Translator:
         self.max_len: int | None = getattr(model, "max_len", None)
         self.told: Callable[[int], None] = untold
         self.autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+        self.processes = False
 
     def translate(self, lines: Iterable[str], n_before: int = 0) -> Iterator[list[Translation]]:
         """Yield the translations of each line, best first, in the order of the lines.
@@ -142,11 +149,14 @@ class Translator:
         Raises UserError, with the line's number, for a demand that cannot be met.
         """
         remaining = iter(requests)
-        while buffer := list(itertools.islice(remaining, self.buffer_lines)):
-            yield from self._translate_buffer(buffer, n_before)
-            n_before += len(buffer)
+        with Processes(self._search, self._n_workers()) as processes:
+            while buffer := list(itertools.islice(remaining, self.buffer_lines)):
+                yield from self._translate_buffer(buffer, n_before, processes)
+                n_before += len(buffer)
 
-    def _translate_buffer(self, requests: Sequence[Request], n_before: int) -> list[list[Translation]]:
+    def _translate_buffer(
+        self, requests: Sequence[Request], n_before: int, processes: Searching
+    ) -> list[list[Translation]]:
         """Translate requests that follow `n_before` others."""
         sources = self._encoded([request.line for request in requests], n_before)
         jobs = [
@@ -156,19 +166,27 @@ class Translator:
         translations: list[list[Translation]] = [[NOTHING] for _ in jobs]
         self.told(sum(not job.ids for job in jobs))
 
-        def done(indices: Sequence[int], found: Sequence[Sequence[Hypothesis]]) -> None:
-            for i, hypotheses in zip(indices, found, strict=True):
-                translations[i] = [self._translation(hypothesis) for hypothesis in hypotheses]
+        def done(task: Sequence[Job], found: Sequence[Sequence[Hypothesis]]) -> None:
+            for job, hypotheses in zip(task, found, strict=True):
+                translations[job.line - n_before - 1] = [self._translation(hypothesis) for hypothesis in hypotheses]
             if not self.refill:
-                self.told(len(indices))
+                self.told(len(task))
 
-        tasks = self._tasks([len(job.ids) + 1 for job in jobs])
+        tasks = [[jobs[i] for i in indices] for indices in self._tasks([len(job.ids) + 1 for job in jobs])]
+        # A constraint holds a tokenizer and learns, so it is not sent to another process.
+        shared = self.processes and not any(job.constraint for job in jobs)
         with evaluating(self.model):
-            side_by_side(lambda indices: self._search([jobs[i] for i in indices]), tasks, done, self._n_workers())
+            if shared and len(tasks) >= processes.n_workers > 1:
+                processes.run(tasks, done)
+            else:
+                side_by_side(self._search, tasks, done, min(MOST_WORKERS, processes.n_workers))
         return translations
 
     def _n_workers(self) -> int:
-        return 1 if self.refill or self.device.type != "cpu" else min(MOST_WORKERS, torch.get_num_threads())
+        if self.refill or self.device.type != "cpu":
+            return 1
+        n_threads = torch.get_num_threads()
+        return n_threads if self.processes else min(MOST_WORKERS, n_threads)
 
     def _tasks(self, lengths: Sequence[int]) -> list[list[int]]:
         """Return what is searched together: indices of sentences, `lengths` tokens long with EOS; none of EOS alone."""
