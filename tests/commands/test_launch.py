@@ -33,8 +33,10 @@ def mistakes(*cases: tuple[str, str]) -> Any:
     ("d_model=64", "there is no d_model to change; did you mean model.d_model?"),
     (
         "optimizer=adam schedule=constant schedule.patience=1",
-        "there is no schedule.patience to change; it belongs to another choice of schedule",
+        "there is no schedule.patience to change; it belongs to schedule=plateau",
     ),
+    ("data.train.src=x", "there is no data.train.src to change; it belongs to data=files"),
+    ("decoding=beam decoding.top_k=9", "there is no decoding.top_k to change; it belongs to decoding=sample"),
     ("warp=9", "there is no warp to change; transformer-train --help lists what there is"),
     ("~warp", "there is no warp to change; transformer-train --help lists what there is"),
     (

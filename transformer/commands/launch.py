@@ -40,16 +40,23 @@ def _keys(config: Any, prefix: str = "") -> list[str]:
     return paths + [path for key, value in config.items() for path in _keys(value, f"{prefix}{key}.")]
 
 
+def _having(key: str) -> list[str]:
+    """Choices, as GROUP=NAME, that have a setting so called: data=files for data.train.src."""
+    group, _, setting = key.partition(".")
+    files = sorted((config_dir() / group).glob("*.yaml")) if setting else []
+    return [f"{group}={file.stem}" for file in files if setting in _keys(OmegaConf.to_container(OmegaConf.load(file)))]
+
+
 def _suggestion(command: str, key: str) -> str:
-    """ "; did you mean ...?" for a misspelt or shortened key, else nothing."""
+    """What to say of a key that is not there: what has it, or how it may be spelt; nothing for one like no other."""
     try:
         begun = GlobalHydra.instance().is_initialized()  # by a command that composes the config of another
         with nullcontext() if begun else hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
             known = _keys(OmegaConf.to_container(hydra.compose(command)))
     except (HydraException, OmegaConfBaseException, ValueError):
         return ""
-    if "." in key and key in known:  # by default, but not with what has been chosen
-        return f"; it belongs to another choice of {key.partition('.')[0]}"
+    if having := _having(key):
+        return f"; it belongs to {' or '.join(having)}"
     last = [path for path in known if path.endswith(f".{key}")]
     close = last or difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     return f"; did you mean {' or '.join(close)}?" if close else ""

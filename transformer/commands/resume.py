@@ -31,6 +31,7 @@ MAY_CHANGE = (
     "runtime.keep_memory",
     "runtime.threads",  # which is told
     "runtime.deferred",
+    "translation.processes",
     "metrics",
     "monitor",
     "final",
